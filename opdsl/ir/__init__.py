@@ -1,0 +1,1 @@
+"""The tile IR: typed SSA with regions. `docs/ir.md` is the one-page description."""
