@@ -76,7 +76,7 @@ class Op:
     name: str
     operands: tuple[Value, ...] = ()
     results: tuple[Value, ...] = ()
-    attributes: Mapping[str, Any] = NO_ATTRIBUTES
+    attributes: Mapping[str, Any] = field(default_factory=lambda: NO_ATTRIBUTES)
     regions: tuple[Region, ...] = ()
     location: Location = UNKNOWN
 

@@ -1,0 +1,1 @@
+"""The targets: one package each. `base.py` says what a target is."""
