@@ -1,0 +1,8 @@
+// od.dot on the CPU: micro-kernels and packing for generated code. docs/dot.md is the guide.
+#ifndef OPDSL_DOT_H
+#define OPDSL_DOT_H
+
+#include "dot_kernel.h"
+#include "dot_pack.h"
+
+#endif

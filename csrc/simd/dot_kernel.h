@@ -1,0 +1,131 @@
+// C (+)= A . B with register-blocked micro-kernels. C is row-major with unit column stride; A is read by broadcast
+// through any two strides; B comes as packed panels (dot_packed) or as rows with unit column stride (dot_direct).
+//
+// Every element of C is one chain of multiply-adds over k in ascending order, started from C itself when accumulating.
+// So its bits depend neither on where the element lies in a tile, nor on how k is cut into calls.
+#ifndef OPDSL_DOT_KERNEL_H
+#define OPDSL_DOT_KERNEL_H
+
+#include "dot_vector.h"
+
+namespace od {
+
+// One register tile: R rows (with Edge, the first m <= R of them) by all the columns of a panel. The rows beyond m
+// repeat the last one and are not stored, which costs less code than a kernel for each row count.
+template <class T, int R, bool Edge>
+OD_NOINLINE void dot_block(const T* a, i64 a_row_stride, i64 a_k_stride, const T* b, i64 b_k_stride,
+                                  T* c, i64 c_row_stride, i64 m, i64 k, bool accumulate) {
+  typedef typename dot_config<T>::vector vector;
+  constexpr int V = dot_config<T>::vectors, L = dot_config<T>::lanes;
+  vector sum[R][V];
+  // x86 addresses are base + index + displacement: three rows share a base pointer, so that 12 rows need few
+  // registers. The empty asm keeps the compiler from deriving all the bases from one.
+  constexpr int rows_per_base = Edge ? 1 : 3;
+  constexpr int bases = (R + rows_per_base - 1) / rows_per_base;
+  const T* base[bases];
+  OD_UNROLL for (int g = 0; g < bases; g++) {
+    base[g] = a + (Edge && g >= m ? m - 1 : g * rows_per_base) * a_row_stride;
+    if (!Edge) asm("" : "+r"(base[g]));
+  }
+  if (accumulate) {
+    OD_UNROLL for (int r = 0; r < R; r++) {
+      OD_UNROLL for (int v = 0; v < V; v++)
+        sum[r][v] = dot_load(c + (Edge && r >= m ? 0 : r) * c_row_stride + v * L);
+    }
+  } else {
+    OD_UNROLL for (int r = 0; r < R; r++) {
+      OD_UNROLL for (int v = 0; v < V; v++) sum[r][v] = vector{};
+    }
+  }
+  for (i64 i = 0; i < k; i++) {
+    vector right[V];
+    OD_UNROLL for (int v = 0; v < V; v++) right[v] = dot_load(b + v * L);
+    b += b_k_stride;
+    OD_UNROLL for (int r = 0; r < R; r++) {
+      vector left = dot_broadcast(base[r / rows_per_base][(r % rows_per_base) * a_row_stride]);
+      OD_UNROLL for (int v = 0; v < V; v++) sum[r][v] = dot_fma(left, right[v], sum[r][v]);
+    }
+    OD_UNROLL for (int g = 0; g < bases; g++) base[g] += a_k_stride;
+  }
+  OD_UNROLL for (int r = 0; r < R; r++) {
+    if (Edge && r >= m) break;
+    OD_UNROLL for (int v = 0; v < V; v++) dot_store(c + r * c_row_stride + v * L, sum[r][v]);
+  }
+}
+
+// The first n <= columns elements of each of `rows` rows.
+template <class T>
+OD_INLINE void dot_copy_part(const T* from, i64 from_stride, T* to, i64 to_stride, i64 rows,
+                                    i64 n) {
+  constexpr int V = dot_config<T>::vectors, L = dot_config<T>::lanes;
+  for (i64 r = 0; r < rows; r++) {
+    OD_UNROLL for (int v = 0; v < V; v++) {
+      i64 left = n - v * L < 0 ? 0 : n - v * L > L ? L : n - v * L;
+      dot_store_part(to + r * to_stride + v * L, dot_load_part(from + r * from_stride + v * L, left), left);
+    }
+  }
+}
+
+// All panels of B for all rows. Rows are the outer loop: R rows of A stay in L1 while the panels stream from L2.
+template <class T>
+OD_NOINLINE void dot_panels(const T* a, i64 a_row_stride, i64 a_k_stride, const T* b, i64 b_k_stride,
+                                   i64 b_panel_stride, T* c, i64 c_row_stride, i64 m, i64 n, i64 k,
+                                   bool accumulate) {
+  constexpr int full = dot_config<T>::rows, columns = dot_config<T>::columns;
+  // Eight rows keep both multiply-add units busy; four with two vectors just do.
+  constexpr int half = full > 8 ? 8 : full;
+  alignas(64) T partial[full * columns] = {};
+  while (m > 0) {
+    i64 rows = m >= full ? full : m >= half ? half : m >= 4 ? 4 : m;
+    const T* panel = b;
+    for (i64 j = 0; j < n; j += columns) {
+      bool whole = n - j >= columns;
+      T* to = whole ? c + j : partial;
+      i64 stride = whole ? c_row_stride : (i64)columns;
+      if (!whole && accumulate) dot_copy_part(c + j, c_row_stride, to, stride, rows, n - j);
+      if (rows == full)
+        dot_block<T, full, false>(a, a_row_stride, a_k_stride, panel, b_k_stride, to, stride, rows, k, accumulate);
+      else if (half != full && rows == half)
+        dot_block<T, half, false>(a, a_row_stride, a_k_stride, panel, b_k_stride, to, stride, rows, k, accumulate);
+      else
+        dot_block<T, 4, true>(a, a_row_stride, a_k_stride, panel, b_k_stride, to, stride, rows, k, accumulate);
+      if (!whole) dot_copy_part(to, stride, c + j, c_row_stride, rows, n - j);
+      panel += b_panel_stride;
+    }
+    a += rows * a_row_stride;
+    c += rows * c_row_stride;
+    m -= rows;
+  }
+}
+
+// B as pack_b leaves it: panel p holds columns p * columns.. of all k, row after row; `b_panel_stride` is
+// columns * (the k extent that was packed), so a call may use a part of the packed k.
+template <class T>
+OD_INLINE void dot_packed(const T* a, i64 a_row_stride, i64 a_k_stride, const T* b,
+                                 i64 b_panel_stride, T* c, i64 c_row_stride, i64 m, i64 n, i64 k,
+                                 bool accumulate) {
+  dot_panels<T>(a, a_row_stride, a_k_stride, b, dot_config<T>::columns, b_panel_stride, c, c_row_stride, m, n, k,
+                accumulate);
+}
+
+// B as rows in memory, unit column stride. Columns beyond the last whole panel go through a small packed copy, so
+// nothing outside of B is read.
+template <class T>
+OD_INLINE void dot_direct(const T* a, i64 a_row_stride, i64 a_k_stride, const T* b, i64 b_k_stride,
+                                 T* c, i64 c_row_stride, i64 m, i64 n, i64 k, bool accumulate) {
+  constexpr int columns = dot_config<T>::columns, piece = 64;
+  i64 whole = n / columns * columns;
+  if (whole > 0)
+    dot_panels<T>(a, a_row_stride, a_k_stride, b, b_k_stride, columns, c, c_row_stride, m, whole, k, accumulate);
+  if (whole == n) return;
+  alignas(64) T packed[piece * columns] = {};
+  for (i64 i = 0; i == 0 || i < k; i += piece) {
+    i64 depth = k - i < piece ? k - i : piece;
+    dot_copy_part(b + i * b_k_stride + whole, b_k_stride, packed, columns, depth, n - whole);
+    dot_panels<T>(a + i * a_k_stride, a_row_stride, a_k_stride, packed, columns, columns, c + whole, c_row_stride, m,
+                  n - whole, depth, accumulate || i > 0);
+  }
+}
+
+}  // namespace od
+#endif

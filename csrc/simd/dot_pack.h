@@ -1,0 +1,89 @@
+// Copies for the dot kernels, widening on the way: B into panels (pack_b), A into padded rows (copy_a).
+#ifndef OPDSL_DOT_PACK_H
+#define OPDSL_DOT_PACK_H
+
+#include "dot_convert.h"
+
+namespace od {
+
+// Swaps the off-diagonal D x D blocks of the pair of rows (x, y): doing so for D = L/2 .. 1 transposes an L x L matrix.
+template <int D, class vector, int... I>
+OD_INLINE void dot_swap(vector& x, vector& y, indices<I...>) {
+  constexpr int L = sizeof...(I);
+  vector low = __builtin_shufflevector(x, y, (I & D ? L + I - D : I)...);
+  y = __builtin_shufflevector(x, y, (I & D ? L + I : I + D)...);
+  x = low;
+}
+
+// The rows stay in memory, in L1: unrolled into registers this would be most of a kernel's compile time.
+template <int D, int L, class vector>
+OD_INLINE void dot_transpose(vector* row) {
+  if constexpr (D > 0) {
+    _Pragma("GCC unroll 1") for (int i = 0; i < L; i += 2 * D) {
+      _Pragma("GCC unroll 1") for (int l = i; l < i + D; l++) dot_swap<D>(row[l], row[l + D], up_to<L>());
+    }
+    dot_transpose<D / 2, L>(row);
+  }
+}
+
+// dst = T(src), rows x columns, in whole vectors: vector v of row i goes to
+// dst + i * dst_row_stride + v / V * dst_panel_stride + v % V * L, and lanes beyond `columns` are zero. The columns are
+// filled up to `dst_columns`, a multiple of L.
+template <class T, class S>
+OD_NOINLINE void dot_copy(const S* src, i64 row_stride, i64 column_stride, i64 rows, i64 columns,
+                                 T* dst, i64 dst_row_stride, i64 dst_panel_stride, i64 dst_columns) {
+  typedef typename dot_config<T>::vector vector;
+  constexpr int V = dot_config<T>::vectors, L = dot_config<T>::lanes;
+  for (i64 i = 0; i < rows;) {
+    // Where columns are far apart and rows are neighbours, L x L blocks are read along the rows and transposed.
+    const bool transpose = column_stride != 1 && row_stride == 1 && i + L <= rows;
+    T* panel = dst + i * dst_row_stride;
+    const S* from = src + i * row_stride;
+    i64 at = 0;
+    for (i64 j = 0; j < dst_columns; j += L) {
+      const i64 width = columns - j < 0 ? 0 : columns - j < L ? columns - j : L;
+      if (transpose) {
+        vector row[L];
+        for (int l = 0; l < L; l++)
+          row[l] = l < width ? dot_load_as<T>(from + (j + l) * column_stride) : vector{};
+        dot_transpose<L / 2, L>(row);
+        for (int l = 0; l < L; l++) dot_store(panel + at + l * dst_row_stride, row[l]);
+      } else if (column_stride == 1 && width == L) {
+        dot_store(panel + at, dot_load_as<T>(from + j));
+      } else if (column_stride == 1) {
+        dot_store(panel + at, dot_load_part_as<T>(from + j, width));
+      } else {
+        for (int l = 0; l < L; l++) panel[at + l] = l < width ? dot_value_as<T>(from[(j + l) * column_stride]) : T(0);
+      }
+      at += L;
+      if (at == V * L) {
+        at = 0;
+        panel += dst_panel_stride;
+      }
+    }
+    i += transpose ? L : 1;
+  }
+}
+
+// B (k x n, any strides) into panels of dot_config<T>::columns columns, zero-filled: element (i, j) goes to
+// dst[j / columns * panel_stride + i * columns + j % columns]. With panel_stride = columns * (all of k), successive
+// calls may fill in pieces of k (dst advanced by columns * the k before) and of n.
+template <class T, class S>
+OD_INLINE void pack_b(const S* src, i64 k_stride, i64 n_stride, i64 k, i64 n, T* dst,
+                             i64 panel_stride) {
+  constexpr int columns = dot_config<T>::columns;
+  dot_copy<T, S>(src, k_stride, n_stride, k, n, dst, columns, panel_stride, (n + columns - 1) / columns * columns);
+}
+
+// A (m x k, any strides) into rows dst_row_stride apart, a multiple of the lanes and at least k. An odd number of
+// cache lines (such as k + 16 floats for k a multiple of 32) keeps the rows of a register tile in different L1 sets.
+template <class T, class S>
+OD_INLINE void copy_a(const S* src, i64 m_stride, i64 k_stride, i64 m, i64 k, T* dst,
+                             i64 dst_row_stride) {
+  constexpr int lanes = dot_config<T>::lanes;
+  dot_copy<T, S>(src, m_stride, k_stride, m, k, dst, dst_row_stride, dot_config<T>::columns,
+                 (k + lanes - 1) / lanes * lanes);
+}
+
+}  // namespace od
+#endif

@@ -1,0 +1,31 @@
+// C entry points over csrc/simd/dot.h for test_dot.py: each composes packing and kernels the way generated code does.
+#include "dot.h"
+
+using od::i64;
+
+#define MATMUL(name, T, S)                                                                                            \
+  extern "C" void packed_##name(const S* a, i64 a_m, i64 a_k, const S* b, i64 b_k, i64 b_n, T* c, i64 c_m, i64 m,     \
+                                i64 n, i64 k, i64 k_chunk, int accumulate, T* space) {                                \
+    constexpr i64 columns = od::dot_config<T>::columns;                                                               \
+    const i64 a_stride = (k_chunk + 31) / 16 * 16;                                                                    \
+    T* rows = space + (n + columns - 1) / columns * columns * k;                                                      \
+    for (i64 i = 0; i == 0 || i < k; i += k_chunk) {                                                                  \
+      const i64 depth = k - i < k_chunk ? k - i : k_chunk;                                                            \
+      od::pack_b<T>(b + i * b_k, b_k, b_n, depth, n, space + i * columns, columns * k);                               \
+      od::copy_a<T>(a + i * a_k, a_m, a_k, m, depth, rows, a_stride);                                                 \
+      od::dot_packed<T>(rows, a_stride, 1, space + i * columns, columns * k, c, c_m, m, n, depth,                     \
+                        accumulate || i > 0);                                                                         \
+    }                                                                                                                 \
+  }
+MATMUL(f32, float, float)
+MATMUL(f64, double, double)
+MATMUL(f16, float, od::f16)
+MATMUL(bf16, float, od::bf16)
+
+#define DIRECT(name, T)                                                                                               \
+  extern "C" void direct_##name(const T* a, i64 a_m, i64 a_k, const T* b, i64 b_k, T* c, i64 c_m, i64 m, i64 n,       \
+                                i64 k, int accumulate) {                                                              \
+    od::dot_direct<T>(a, a_m, a_k, b, b_k, c, c_m, m, n, k, accumulate);                                              \
+  }
+DIRECT(f32, float)
+DIRECT(f64, double)

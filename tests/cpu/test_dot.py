@@ -1,0 +1,136 @@
+"""The dot kernels of csrc/simd on every instruction set this machine runs, on data that no rounding can touch."""
+
+import ctypes
+import itertools
+import subprocess
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+HERE = Path(__file__).parent
+SIMD = HERE.parents[1] / "csrc" / "simd"
+FLAGS = ["-O2", "-std=c++17", "-shared", "-fPIC", "-fwrapv", "-fno-math-errno", "-fno-trapping-math",
+         "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
+ISAS = {
+    "baseline": ([], []),
+    "avx2": (["-mavx2", "-mfma", "-mf16c"], ["avx2", "fma", "f16c"]),
+    "avx512": (["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c"], ["avx512f", "avx512bw"]),
+}
+DTYPES = {"f32": (np.float32, np.float32), "f64": (np.float64, np.float64),
+          "f16": (np.float16, np.float32), "bf16": (ml_dtypes.bfloat16, np.float32)}
+SIZES = [(1, 1, 1), (3, 5, 7), (12, 32, 16), (13, 33, 17), (37, 53, 71), (2, 64, 100), (29, 100, 3), (24, 96, 130),
+         (5, 31, 33), (8, 48, 64), (0, 4, 4), (4, 0, 4), (6, 9, 0)]
+
+
+def cpu_flags():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split(":")[1].split()}
+
+
+@pytest.fixture(scope="module", params=ISAS)
+def library(request, tmp_path_factory):
+    flags, needed = ISAS[request.param]
+    if not set(needed) <= cpu_flags():
+        pytest.skip(f"this machine has no {request.param}")
+    target = tmp_path_factory.mktemp("dot") / f"{request.param}.so"
+    subprocess.run(["g++", *FLAGS, *flags, f"-I{SIMD}", str(HERE / "dot_harness.cpp"), "-o", str(target)], check=True)
+    return ctypes.CDLL(str(target))
+
+
+def pointer(array):
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def integers(*values):
+    return [ctypes.c_int64(value) for value in values]
+
+
+def matrix(rng, rows, columns, dtype, layout):
+    """Small integers in one of several memory layouts; returns the array and its strides in elements."""
+    values = rng.integers(-8, 9, (rows, columns)).astype(dtype)
+    if layout == "columns":
+        array = np.asfortranarray(values)
+    elif layout == "strided":
+        space = np.full((rows * 2 + 1, columns * 3 + 1), 77, dtype)
+        array = space[1::2, 1::3][:rows, :columns]
+        array[...] = values
+    elif layout == "reversed":
+        array = np.ascontiguousarray(values[::-1])[::-1]
+    else:
+        array = values
+    return array, [stride // array.itemsize for stride in array.strides]
+
+
+class Output:
+    """A result matrix with guard elements on all sides."""
+
+    def __init__(self, rows, columns, dtype, start):
+        self.space = np.full((rows + 2, columns + 5), 12345, dtype)
+        self.inside = self.space[1:1 + rows, 2:2 + columns]
+        self.inside[...] = start
+        self.row_stride = columns + 5
+
+    def check(self, expected):
+        np.testing.assert_array_equal(self.inside.astype(np.float64), expected)
+        self.inside[...] = 12345
+        assert (self.space == 12345).all(), "wrote outside the result"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layouts", list(itertools.product(["rows", "columns", "strided", "reversed"], repeat=2)))
+def test_packed(library, dtype, layouts):
+    source, result = DTYPES[dtype]
+    rng = np.random.default_rng(1)
+    for (m, n, k), accumulate in itertools.product(SIZES, (False, True)):
+        a, a_strides = matrix(rng, m, k, source, layouts[0])
+        b, b_strides = matrix(rng, k, n, source, layouts[1])
+        expected = a.astype(np.float64) @ b.astype(np.float64)
+        start = rng.integers(-9, 9, (m, n)) if accumulate else np.nan
+        space = np.full((n + 64) * k + (m + 1) * (k + 64) + 64, np.nan, result)
+        for chunk in {max(k, 1), 16, 33}:
+            c = Output(m, n, result, start)
+            getattr(library, f"packed_{dtype}")(
+                pointer(a), *integers(*a_strides), pointer(b), *integers(*b_strides), pointer(c.inside),
+                *integers(c.row_stride, m, n, k, chunk), int(accumulate), pointer(space))
+            c.check(expected + start if accumulate else expected)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("layout", ["rows", "columns", "strided", "reversed"])
+def test_direct(library, dtype, layout):
+    source, result = DTYPES[dtype]
+    rng = np.random.default_rng(2)
+    for (m, n, k), accumulate in itertools.product(SIZES, (False, True)):
+        a, a_strides = matrix(rng, m, k, source, layout)
+        wide = np.full((k, n + 3), np.nan, source)
+        b = wide[:, :n]
+        b[...] = rng.integers(-8, 9, (k, n))
+        expected = a.astype(np.float64) @ b.astype(np.float64)
+        start = rng.integers(-9, 9, (m, n)) if accumulate else np.nan
+        c = Output(m, n, result, start)
+        getattr(library, f"direct_{dtype}")(
+            pointer(a), *integers(*a_strides), pointer(b), *integers(n + 3), pointer(c.inside),
+            *integers(c.row_stride, m, n, k), int(accumulate))
+        c.check(expected + start if accumulate else expected)
+
+
+def test_bits_do_not_depend_on_the_tile(library):
+    """One chain per element: cutting m, n or k elsewhere gives the same bits."""
+    rng = np.random.default_rng(3)
+    m, n, k = 41, 77, 130
+    a, b = rng.standard_normal((m, k), np.float32), rng.standard_normal((k, n), np.float32)
+    whole, pieces = np.empty((m, n), np.float32), np.empty((m, n), np.float32)
+    run = library.direct_f32
+    run(pointer(a), *integers(k, 1), pointer(b), *integers(n), pointer(whole), *integers(n, m, n, k), 0)
+    for i, j, p in itertools.product((0, 5, 22), (0, 40), (0, 50, 63)):
+        rows = {0: 5, 5: 17, 22: m - 22}[i]
+        columns = {0: 40, 40: n - 40}[j]
+        depth = {0: 50, 50: 13, 63: k - 63}[p]
+        run(pointer(a[i:, p:]), *integers(k, 1), pointer(b[p:, j:]), *integers(n), pointer(pieces[i:, j:]),
+            *integers(n, rows, columns, depth), int(p > 0))
+    assert (whole.view(np.uint32) == pieces.view(np.uint32)).all()
