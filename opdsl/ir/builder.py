@@ -42,6 +42,14 @@ class Builder:
         (result,) = self.op(name, *operands, **attributes)
         return result
 
+    def begin(self, ops: Sequence[Op] = ()) -> None:
+        """Opens a list of ops that `end` takes; `ops` are already in it."""
+        self._open.append(list(ops))
+
+    def end(self) -> tuple[Op, ...]:
+        """Closes the innermost list of ops and gives them."""
+        return tuple(self._open.pop())
+
     @contextmanager
     def region(self, arguments: Sequence[Value] = ()) -> Iterator[_Open]:
         """Opens a region; `with b.region(args) as r: ...; r.close(values)` gives `r.region`."""

@@ -229,7 +229,7 @@ def _concat(types: Sequence[Type], attributes: Attributes, regions: Sequence[Reg
     require(len({_element(t) for t in types}) == 1, "dtypes differ")
     require(len({s[:axis] + s[axis + 1 :] for s in shapes}) == 1, "shapes differ beside the axis")
     size = sum(s[axis] for s in shapes)
-    return (TileType(_element(types[0]), shapes[0][:axis] + (size,) + shapes[0][axis + 1 :]),)
+    return (TileType(_element(types[0]), (*shapes[0][:axis], size, *shapes[0][axis + 1 :])),)
 
 
 def _extract(types: Sequence[Type], attributes: Attributes, regions: Sequence[Region]) -> tuple[Type, ...]:
@@ -267,7 +267,8 @@ def dot_result_dtype(dtype: DType) -> DType:
 def _dot(types: Sequence[Type], attributes: Attributes, regions: Sequence[Region]) -> tuple[Type, ...]:
     require(len(types) == 2, "takes two tiles")
     a, b = shape_of(types[0]), shape_of(types[1])
-    require(len(a) == len(b) >= 2 and a[:-2] == b[:-2], f"{types[0]} and {types[1]} are not (..., M, K) and (..., K, N)")
+    matched = len(a) == len(b) >= 2 and a[:-2] == b[:-2]
+    require(matched, f"{types[0]} and {types[1]} are not (..., M, K) and (..., K, N)")
     require(a[-1] == b[-2], f"inner dims differ: {types[0]} and {types[1]}")
     require(_element(types[0]) == _element(types[1]), f"dtypes differ: {types[0]} and {types[1]}")
     return (TileType(dot_result_dtype(_element(types[0])), (*a[:-1], b[-1])),)
@@ -287,7 +288,7 @@ def reduction_dtype(kind: str, dtype: DType) -> DType:
     if kind in ("any", "all"):
         require(dtype.is_bool, f"{kind} takes bool")
         return bool_
-    if kind in ("sum", "prod") and (dtype.is_bool or dtype.is_integer and dtype.bits < 32):
+    if kind in ("sum", "prod") and (dtype.is_bool or (dtype.is_integer and dtype.bits < 32)):
         return u32 if dtype.kind == "uint" else i32
     return dtype
 
@@ -301,7 +302,8 @@ def _reduce(types: Sequence[Type], attributes: Attributes, regions: Sequence[Reg
 def _check_combine(types: Sequence[Type], regions: Sequence[Region]) -> None:
     elements = [ScalarType(_element(t)) for t in types]
     (combine,) = regions
-    require([a.type for a in combine.arguments] == elements * 2, "combine takes (left..., right...) of the elements' types")
+    taken = [a.type for a in combine.arguments]
+    require(taken == elements * 2, "combine takes (left..., right...) of the elements' types")
     require([o.type for o in combine.terminator.operands] == elements, "combine yields one scalar for each operand")
 
 
@@ -339,7 +341,8 @@ _define("reduce_custom", "reduce", _reduce_custom, ("axis",), regions=1)  # left
 _define("arg_reduce", "reduce", _arg_reduce, ("kind", "axis"))  # the first of equals; NaN wins, as in NumPy
 _define("scan", "reduce", _scan, ("kind", "axis", "reverse", "exclusive"))
 _define("scan_custom", "reduce", _scan_custom, ("axis", "reverse"), regions=1)
-_define("sort", "reduce", _sort, ("axis", "descending"))  # stable; gives values and indices; NaN last, as in NumPy
+# Stable; gives values and indices. NaN counts as the largest: last, or first if descending.
+_define("sort", "reduce", _sort, ("axis", "descending"))
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
@@ -391,7 +394,8 @@ def _copy_out(types: Sequence[Type], attributes: Attributes, regions: Sequence[R
 
 # Operands: tensor, one for each dim (Slice: its start, Point: the index, Gather: a tile), pad.
 _define("copy_in", "memory", _copy_in, ("index",))
-# Operands: value, tensor, one for each dim. A mode other than "set" combines with what is there, each element atomically.
+# Operands: value, tensor, one for each dim.
+# A mode other than "set" combines with what is there, each element atomically.
 _define("copy_out", "memory", _copy_out, ("index", "mode"), pure=False)
 
 
@@ -406,7 +410,8 @@ def _parallel(types: Sequence[Type], attributes: Attributes, regions: Sequence[R
     require(len(types) % 3 == 0 and len(types) > 0, "takes start, stop, step of each range")
     _range_operands(types)
     (body,) = regions
-    require([a.type for a in body.arguments] == [ScalarType(i64)] * (len(types) // 3), "one i64 variable for each range")
+    variables = [a.type for a in body.arguments]
+    require(variables == [ScalarType(i64)] * (len(types) // 3), "one i64 variable for each range")
     require(not body.terminator.operands, "yields nothing")
     return ()
 
@@ -455,9 +460,13 @@ _define("if", "control", _if, regions=2, pure=False)
 _define("yield", "control", _no_result, pure=False, terminator=True)
 _define("print", "other", _no_result, ("text",), pure=False)  # text: the format, with {} for each operand
 _define("assert", "other", _assert, ("message",), pure=False)
+# `breakpoint()`: operands are the tiles and scalars in sight, `names` the user's names of them. Only `interp` stops.
+_define("breakpoint", "other", _no_result, ("names",), pure=False)
 
 
-def infer(name: str, operands: Sequence[Type], attributes: Attributes, regions: Sequence[Region] = ()) -> tuple[Type, ...]:
+def infer(
+    name: str, operands: Sequence[Type], attributes: Attributes, regions: Sequence[Region] = ()
+) -> tuple[Type, ...]:
     """The result types of an op. Raises IrError where the table forbids it."""
     require(name in OPS, f"there is no op '{name}'")
     spec = OPS[name]
