@@ -1,0 +1,163 @@
+#include "runtime/machine.h"
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+// No C++ library symbols here: this file is also compiled into libraries that C programs link.
+
+namespace opdsl {
+namespace {
+
+// Where CPUID says that a feature is there, and which register state the operating system must save for it.
+struct Feature {
+  const char* name;
+  unsigned leaf;
+  unsigned subleaf;
+  char reg;
+  int bit;
+  unsigned state;  // bits of XCR0
+};
+
+#if defined(__x86_64__)
+constexpr unsigned kAvxState = 0x6;
+constexpr unsigned kAvx512State = 0xe6;
+constexpr unsigned kAmxState = 0x60000;
+constexpr Feature kFeatures[] = {
+    {"avx", 1, 0, 'c', 28, kAvxState},
+    {"avx2", 7, 0, 'b', 5, kAvxState},
+    {"fma", 1, 0, 'c', 12, kAvxState},
+    {"f16c", 1, 0, 'c', 29, kAvxState},
+    {"bmi2", 7, 0, 'b', 8, 0},
+    {"avxvnni", 7, 1, 'a', 4, kAvxState},
+    {"avx512f", 7, 0, 'b', 16, kAvx512State},
+    {"avx512bw", 7, 0, 'b', 30, kAvx512State},
+    {"avx512dq", 7, 0, 'b', 17, kAvx512State},
+    {"avx512vl", 7, 0, 'b', 31, kAvx512State},
+    {"avx512cd", 7, 0, 'b', 28, kAvx512State},
+    {"avx512vnni", 7, 0, 'c', 11, kAvx512State},
+    {"avx512vbmi", 7, 0, 'c', 1, kAvx512State},
+    {"avx512bf16", 7, 1, 'a', 5, kAvx512State},
+    {"avx512fp16", 7, 0, 'd', 23, kAvx512State},
+    {"amx_tile", 7, 0, 'd', 24, kAmxState},
+    {"amx_int8", 7, 0, 'd', 25, kAmxState},
+    {"amx_bf16", 7, 0, 'd', 22, kAmxState},
+};
+
+unsigned saved_states() {
+  unsigned a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (1u << 27)) == 0) return 0;  // no XSAVE: only SSE
+  unsigned low, high;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return low;
+}
+
+bool detect(const Feature& feature) {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(feature.leaf, feature.subleaf, &a, &b, &c, &d)) return false;
+  const unsigned value = feature.reg == 'a' ? a : feature.reg == 'b' ? b : feature.reg == 'c' ? c : d;
+  return (value >> feature.bit & 1) != 0 && (saved_states() & feature.state) == feature.state;
+}
+#elif defined(__aarch64__)
+constexpr Feature kFeatures[] = {{"neon", 0, 0, 0, 0, 0}};
+bool detect(const Feature&) { return true; }
+#else
+constexpr Feature kFeatures[] = {{"none", 0, 0, 0, 0, 0}};
+bool detect(const Feature&) { return false; }
+#endif
+
+constexpr int kFeatureCount = static_cast<int>(sizeof(kFeatures) / sizeof(kFeatures[0]));
+
+struct IsaRequirement {
+  const char* isa;
+  const char* features[8];
+};
+// Best first.
+constexpr IsaRequirement kIsas[] = {
+#if defined(__x86_64__)
+    {"avx512", {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "fma", "f16c", "bmi2"}},
+    {"avx2", {"avx2", "fma", "f16c", "bmi2"}},
+#elif defined(__aarch64__)
+    {"neon", {"neon"}},
+#endif
+    {"baseline", {}},
+};
+
+// The quota of the control group in cores, rounded up; 0 where there is none.
+int quota_cores() {
+  FILE* file = fopen("/sys/fs/cgroup/cpu.max", "re");
+  if (file == nullptr) return 0;
+  char quota[32] = "";
+  long long period = 0;
+  const int fields = fscanf(file, "%31s %lld", quota, &period);
+  fclose(file);
+  if (fields != 2 || period <= 0 || strcmp(quota, "max") == 0) return 0;
+  return static_cast<int>((atoll(quota) + period - 1) / period);
+}
+
+}  // namespace
+
+int machine_online_cores() {
+  const long count = sysconf(_SC_NPROCESSORS_ONLN);
+  return count < 1 ? 1 : static_cast<int>(count);
+}
+
+int machine_usable_cores() {
+  int cores = machine_online_cores();
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) cores = CPU_COUNT(&set);
+  const int quota = quota_cores();
+  if (quota > 0 && quota < cores) cores = quota;
+#endif
+  return cores < 1 ? 1 : cores;
+}
+
+int machine_feature_count() { return kFeatureCount; }
+const char* machine_feature_name(int feature) { return kFeatures[feature].name; }
+bool machine_has_feature(int feature) { return detect(kFeatures[feature]); }
+
+bool machine_has_feature_named(const char* name) {
+  for (const Feature& feature : kFeatures)
+    if (strcmp(feature.name, name) == 0) return detect(feature);
+  return false;
+}
+
+bool machine_supports_isa(const char* isa) {
+  for (const IsaRequirement& requirement : kIsas) {
+    if (strcmp(requirement.isa, isa) != 0) continue;
+    for (const char* feature : requirement.features)
+      if (feature != nullptr && !machine_has_feature_named(feature)) return false;
+    return true;
+  }
+  return false;
+}
+
+const char* machine_best_isa() {
+  for (const IsaRequirement& requirement : kIsas)
+    if (machine_supports_isa(requirement.isa)) return requirement.isa;
+  return "baseline";
+}
+
+long machine_cache_bytes(int level) {
+#if defined(_SC_LEVEL1_DCACHE_SIZE)
+  const int names[] = {_SC_LEVEL1_DCACHE_SIZE, _SC_LEVEL2_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE};
+  if (level < 1 || level > 3) return 0;
+  const long bytes = sysconf(names[level - 1]);
+  return bytes > 0 ? bytes : 0;
+#else
+  (void)level;
+  return 0;
+#endif
+}
+
+}  // namespace opdsl

@@ -1,0 +1,1 @@
+"""Arguments, launch, compile cache, toolchain, knobs."""
