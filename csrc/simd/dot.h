@@ -4,5 +4,6 @@
 
 #include "dot_kernel.h"
 #include "dot_pack.h"
+#include "dot_skinny.h"
 
 #endif

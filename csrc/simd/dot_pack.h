@@ -26,42 +26,67 @@ OD_INLINE void dot_transpose(vector* row) {
   }
 }
 
-// dst = T(src), rows x columns, in whole vectors: vector v of row i goes to
-// dst + i * dst_row_stride + v / V * dst_panel_stride + v % V * L, and lanes beyond `columns` are zero. The columns are
-// filled up to `dst_columns`, a multiple of L.
+// Where the destination of dot_copy lies: vector v of row i at i * row_stride + v / V * panel_stride + v % V * L.
+struct dot_panels_layout {
+  i64 row_stride, panel_stride;
+};
+
+template <class T>
+OD_INLINE T* dot_place(T* dst, dot_panels_layout to, i64 row, i64 column) {
+  constexpr i64 columns = dot_config<T>::columns;
+  return dst + row * to.row_stride + column / columns * to.panel_stride + column % columns;
+}
+
+// Columns far apart and rows neighbours: L x L blocks are read along the rows and transposed. Runs along whole rows of
+// memory, L of them at a time, which is what the hardware prefetcher can follow. `rows` is a multiple of L.
 template <class T, class S>
-OD_NOINLINE void dot_copy(const S* src, i64 row_stride, i64 column_stride, i64 rows, i64 columns,
-                                 T* dst, i64 dst_row_stride, i64 dst_panel_stride, i64 dst_columns) {
+OD_NOINLINE void dot_copy_transposed(const S* src, i64 column_stride, i64 rows, i64 columns, T* dst,
+                                     dot_panels_layout to, i64 dst_columns) {
   typedef typename dot_config<T>::vector vector;
-  constexpr int V = dot_config<T>::vectors, L = dot_config<T>::lanes;
-  for (i64 i = 0; i < rows;) {
-    // Where columns are far apart and rows are neighbours, L x L blocks are read along the rows and transposed.
-    const bool transpose = column_stride != 1 && row_stride == 1 && i + L <= rows;
-    T* panel = dst + i * dst_row_stride;
-    const S* from = src + i * row_stride;
-    i64 at = 0;
-    for (i64 j = 0; j < dst_columns; j += L) {
-      const i64 width = columns - j < 0 ? 0 : columns - j < L ? columns - j : L;
-      if (transpose) {
-        vector row[L];
-        for (int l = 0; l < L; l++)
-          row[l] = l < width ? dot_load_as<T>(from + (j + l) * column_stride) : vector{};
-        dot_transpose<L / 2, L>(row);
-        for (int l = 0; l < L; l++) dot_store(panel + at + l * dst_row_stride, row[l]);
-      } else if (column_stride == 1 && width == L) {
-        dot_store(panel + at, dot_load_as<T>(from + j));
-      } else if (column_stride == 1) {
-        dot_store(panel + at, dot_load_part_as<T>(from + j, width));
-      } else {
-        for (int l = 0; l < L; l++) panel[at + l] = l < width ? dot_value_as<T>(from[(j + l) * column_stride]) : T(0);
+  constexpr int L = dot_config<T>::lanes;
+  for (i64 j = 0; j < dst_columns; j += L) {
+    T* panel = dot_place(dst, to, 0, j);
+    const S* from = src + j * column_stride;
+    const i64 width = columns - j;
+    for (i64 i = 0; i < rows; i += L) {
+      vector row[L];
+      _Pragma("GCC unroll 1") for (int l = 0; l < L; l++) {
+        __builtin_prefetch(from + i + l * column_stride + 512 / sizeof(S));
+        row[l] = l < width ? dot_load_as<T>(from + i + l * column_stride) : vector{};
       }
-      at += L;
-      if (at == V * L) {
-        at = 0;
-        panel += dst_panel_stride;
+      dot_transpose<L / 2, L>(row);
+      _Pragma("GCC unroll 1") for (int l = 0; l < L; l++) dot_store(panel + (i + l) * to.row_stride, row[l]);
+    }
+  }
+}
+
+// dst = T(src), rows x columns, in whole vectors: lanes beyond `columns` are zero up to dst_columns, a multiple of L.
+template <class T, class S>
+OD_NOINLINE void dot_copy(const S* src, i64 row_stride, i64 column_stride, i64 rows, i64 columns, T* dst,
+                          dot_panels_layout to, i64 dst_columns) {
+  constexpr int L = dot_config<T>::lanes;
+  i64 i = 0;
+  if (column_stride != 1 && row_stride == 1) {
+    i = rows / L * L;
+    dot_copy_transposed<T>(src, column_stride, i, columns, dst, to, dst_columns);
+  }
+  for (; i < rows; i++) {
+    const S* from = src + i * row_stride;
+    // The next rows lie in other pages, where the hardware prefetcher does not go by itself.
+    constexpr i64 ahead = 8;
+    for (i64 j = 0; j < dst_columns; j += L) {
+      T* at = dot_place(dst, to, i, j);
+      const i64 width = columns - j;
+      if (column_stride == 1 && width >= L) {
+        __builtin_prefetch(from + ahead * row_stride + j);
+        dot_store(at, dot_load_as<T>(from + j));
+      } else if (column_stride == 1) {
+        dot_store(at, dot_load_part_as<T>(from + j, width < 0 ? 0 : width));
+      } else {
+        _Pragma("GCC unroll 1") for (int l = 0; l < L; l++)
+          at[l] = l < width ? dot_value_as<T>(from[(j + l) * column_stride]) : T(0);
       }
     }
-    i += transpose ? L : 1;
   }
 }
 
@@ -72,7 +97,7 @@ template <class T, class S>
 OD_INLINE void pack_b(const S* src, i64 k_stride, i64 n_stride, i64 k, i64 n, T* dst,
                              i64 panel_stride) {
   constexpr int columns = dot_config<T>::columns;
-  dot_copy<T, S>(src, k_stride, n_stride, k, n, dst, columns, panel_stride, (n + columns - 1) / columns * columns);
+  dot_copy<T, S>(src, k_stride, n_stride, k, n, dst, {columns, panel_stride}, (n + columns - 1) / columns * columns);
 }
 
 // A (m x k, any strides) into rows dst_row_stride apart, a multiple of the lanes and at least k. An odd number of
@@ -81,7 +106,7 @@ template <class T, class S>
 OD_INLINE void copy_a(const S* src, i64 m_stride, i64 k_stride, i64 m, i64 k, T* dst,
                              i64 dst_row_stride) {
   constexpr int lanes = dot_config<T>::lanes;
-  dot_copy<T, S>(src, m_stride, k_stride, m, k, dst, dst_row_stride, dot_config<T>::columns,
+  dot_copy<T, S>(src, m_stride, k_stride, m, k, dst, {dst_row_stride, dot_config<T>::columns},
                  (k + lanes - 1) / lanes * lanes);
 }
 

@@ -1,0 +1,126 @@
+// Products with few rows of A, bound by reading B once from memory: B is not packed.
+#ifndef OPDSL_DOT_SKINNY_H
+#define OPDSL_DOT_SKINNY_H
+
+#include "dot_kernel.h"
+#include "dot_pack.h"
+
+namespace od {
+
+// B in rows (unit column stride). A strip of a few rows of B at a time, along all of n: memory is read in long runs,
+// and C stays in L2. Bits as dot_direct's. 16-bit B is widened into a panel in L1 on the way.
+template <class T, class S>
+OD_INLINE void dot_rows(const T* a, i64 a_row_stride, i64 a_k_stride, const S* b, i64 b_k_stride, T* c,
+                        i64 c_row_stride, i64 m, i64 n, i64 k, bool accumulate) {
+  constexpr i64 strip = 16, columns = dot_config<T>::columns, width = columns * 16;
+  if constexpr (same<T, S>) {
+    const i64 whole = n / columns * columns;
+    for (i64 i = 0; whole > 0 && (i == 0 || i < k); i += strip)
+      dot_panels<T>(a + i * a_k_stride, a_row_stride, a_k_stride, b + i * b_k_stride, b_k_stride, columns, c,
+                    c_row_stride, m, whole, k - i < strip ? k - i : strip, accumulate || i > 0);
+    if (whole < n)
+      dot_direct<T>(a, a_row_stride, a_k_stride, b + whole, b_k_stride, c + whole, c_row_stride, m, n - whole, k,
+                    accumulate);
+  } else {
+    alignas(64) T panels[strip * width];
+    for (i64 i = 0; i == 0 || i < k; i += strip) {
+      const i64 depth = k - i < strip ? k - i : strip;
+      for (i64 j = 0; j < n; j += width) {
+        const i64 some = n - j < width ? n - j : width;
+        pack_b<T>(b + i * b_k_stride + j, b_k_stride, 1, depth, some, panels, columns * strip);
+        dot_packed<T>(a + i * a_k_stride, a_row_stride, a_k_stride, panels, columns * strip, c + j, c_row_stride, m,
+                      some, depth, accumulate || i > 0);
+      }
+    }
+  }
+}
+
+template <class T>
+OD_INLINE T dot_sum_lanes(typename dot_config<T>::vector v) {
+  if constexpr (native_bytes == 64) {
+    const auto half = low_half(v) + high_half(v);
+    const auto quarter = low_half(half) + high_half(half);
+    if constexpr (sizeof(T) == 8) return quarter[0] + quarter[1];
+    else return (quarter[0] + quarter[2]) + (quarter[1] + quarter[3]);
+  } else {
+    T sum = v[0];
+    for (int l = 1; l < native_lanes<T>; l++) sum += v[l];
+    return sum;
+  }
+}
+
+// R rows of A by N rows of B, vectors along k. Rows beyond m or n repeat the last one and are not stored.
+template <class T, class S, int R, int N>
+OD_NOINLINE void dot_inner_block(const T* a, i64 a_row_stride, const S* b, i64 b_row_stride, T* c, i64 c_row_stride,
+                                 i64 m, i64 n, i64 k, bool accumulate) {
+  typedef typename dot_config<T>::vector vector;
+  constexpr int L = dot_config<T>::lanes;
+  vector sum[R][N];
+  const T* left[R];
+  const S* right[N];
+  OD_UNROLL for (int r = 0; r < R; r++) {
+    left[r] = a + (r < m ? r : m - 1) * a_row_stride;
+    OD_UNROLL for (int j = 0; j < N; j++) sum[r][j] = vector{};
+  }
+  OD_UNROLL for (int j = 0; j < N; j++) right[j] = b + (j < n ? j : n - 1) * b_row_stride;
+  i64 i = 0;
+  for (; i + L <= k; i += L) {
+    vector w[N];
+    OD_UNROLL for (int j = 0; j < N; j++) {
+      w[j] = dot_load_as<T>(right[j] + i);
+      __builtin_prefetch(right[j] + i + 1024 / sizeof(S));
+    }
+    OD_UNROLL for (int r = 0; r < R; r++) {
+      const vector x = dot_load(left[r] + i);
+      OD_UNROLL for (int j = 0; j < N; j++) sum[r][j] = dot_fma(x, w[j], sum[r][j]);
+    }
+  }
+  if (i < k) {
+    vector w[N];
+    OD_UNROLL for (int j = 0; j < N; j++) w[j] = dot_load_part_as<T>(right[j] + i, k - i);
+    OD_UNROLL for (int r = 0; r < R; r++) {
+      const vector x = dot_load_part(left[r] + i, k - i);
+      OD_UNROLL for (int j = 0; j < N; j++) sum[r][j] = dot_fma(x, w[j], sum[r][j]);
+    }
+  }
+  alignas(64) vector sums[R * N];
+  OD_UNROLL for (int r = 0; r < R; r++) {
+    OD_UNROLL for (int j = 0; j < N; j++) sums[r * N + j] = sum[r][j];
+  }
+  for (i64 r = 0; r < (m < R ? m : R); r++) {
+    for (i64 j = 0; j < (n < N ? n : N); j++) {
+      T* to = c + r * c_row_stride + j;
+      *to = dot_sum_lanes<T>(sums[r * N + j]) + (accumulate ? *to : T(0));
+    }
+  }
+}
+
+template <class T, class S, int R, int N>
+OD_INLINE void dot_inner_rows(const T* a, i64 a_row_stride, const S* b, i64 b_row_stride, T* c, i64 c_row_stride, i64 m,
+                              i64 n, i64 k, bool accumulate) {
+  for (i64 j = 0; j < n; j += N)
+    dot_inner_block<T, S, R, N>(a, a_row_stride, b + j * b_row_stride, b_row_stride, c + j, c_row_stride, m, n - j, k,
+                                accumulate);
+}
+
+// A and B both with unit k stride (B is n x k). Each element is the sum of `lanes` chains over k, added up pairwise:
+// other bits than the functions above, but always the same ones. Rows go through eight at a time; beyond about 16,
+// packing B pays.
+template <class T, class S>
+OD_INLINE void dot_inner(const T* a, i64 a_row_stride, const S* b, i64 b_row_stride, T* c, i64 c_row_stride, i64 m,
+                         i64 n, i64 k, bool accumulate) {
+#if defined(OD_AVX512) || defined(__aarch64__)
+  constexpr int wide = 3, middle = 4, narrow = 8;
+#else
+  constexpr int wide = 1, middle = 2, narrow = 4;
+#endif
+  for (; m > 0; m -= 8, a += 8 * a_row_stride, c += 8 * c_row_stride) {
+    if (m > 4) dot_inner_rows<T, S, 8, wide>(a, a_row_stride, b, b_row_stride, c, c_row_stride, m, n, k, accumulate);
+    else if (m > 1)
+      dot_inner_rows<T, S, 4, middle>(a, a_row_stride, b, b_row_stride, c, c_row_stride, m, n, k, accumulate);
+    else dot_inner_rows<T, S, 1, narrow>(a, a_row_stride, b, b_row_stride, c, c_row_stride, m, n, k, accumulate);
+  }
+}
+
+}  // namespace od
+#endif
