@@ -1,0 +1,1 @@
+"""IR -> IR: `pipeline.py` runs passes, the other files are passes and their helpers."""
