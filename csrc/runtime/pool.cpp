@@ -17,24 +17,31 @@ namespace opdsl {
 namespace {
 
 constexpr int kSlots = 16;           // parallel loops in flight at once, from different threads
-constexpr int kGrabsPerThread = 8;   // a thread takes at most 1 / (threads * this) of what is left
+constexpr int kGrabsPerRange = 8;    // a thread takes at most this part of what is left of a range
 constexpr int kArenaDepth = 3;       // nested loops with an arena of their own; deeper ones allocate
 constexpr uint32_t kOpen = 1u << 31; // of Slot::state: workers may join; the other bits count those who did
+
+// The pieces of a loop that a thread starts with: always the same part of the loop, so that repeated loops over the same
+// data find it in the cache of the same core. Who has finished its own range helps with the others.
+struct alignas(64) Range {
+  std::atomic<opdsl_i64> next{0};
+  opdsl_i64 end = 0;
+};
 
 // One parallel loop. Slots are never freed, so that a late worker may look at one at any time; it reads the loop's
 // fields only after joining, and they do not change while any worker is joined.
 struct alignas(128) Slot {
   std::atomic<uint32_t> owned{0};
   std::atomic<uint32_t> state{0};
-  std::atomic<opdsl_i64> piece_count{0};
-  uint32_t worker_limit = 0;
+  std::atomic<uint32_t> exhausted{1};  // no piece is left to take: joining would be in vain
+  std::atomic<uint32_t> worker_limit{0};
+  int range_count = 0;
   opdsl_i64 count = 0;
   opdsl_i64 chunk = 0;
   opdsl_i64 scratch_bytes = 0;
   opdsl_body body = nullptr;
   void* closure = nullptr;
-  int threads = 1;
-  alignas(128) std::atomic<opdsl_i64> next_piece{0};
+  Range ranges[kMaximumThreads];
 };
 
 struct Pool {
@@ -147,32 +154,38 @@ bool spin_until(Done done) {
   return done();
 }
 
-// Takes pieces until there are none: large ones first, single ones at the end, so that threads finish together.
-void work_on(Slot& slot) {
-  const opdsl_i64 pieces = slot.piece_count.load(std::memory_order_relaxed);
-  const opdsl_i64 share = static_cast<opdsl_i64>(slot.threads) * kGrabsPerThread;
-  opdsl_i64 piece = slot.next_piece.load(std::memory_order_relaxed);
-  if (piece >= pieces) return;
-  Scratch scratch(slot.scratch_bytes);
-  while (piece < pieces) {
-    opdsl_i64 take = (pieces - piece) / share;
+// Takes pieces of one range until there are none: several at first, single ones at the end, so that threads finish
+// together.
+void work_on_range(const Slot& slot, Range& range, const Scratch& scratch) {
+  opdsl_i64 piece = range.next.load(std::memory_order_relaxed);
+  while (piece < range.end) {
+    opdsl_i64 take = (range.end - piece) / kGrabsPerRange;
     if (take < 1) take = 1;
-    if (!slot.next_piece.compare_exchange_weak(piece, piece + take, std::memory_order_relaxed)) continue;
+    if (!range.next.compare_exchange_weak(piece, piece + take, std::memory_order_relaxed)) continue;
     const opdsl_i64 begin = piece * slot.chunk;
-    const opdsl_i64 end = piece + take >= pieces ? slot.count : (piece + take) * slot.chunk;
+    opdsl_i64 end = begin + take * slot.chunk;
+    if (end > slot.count) end = slot.count;
     slot.body(slot.closure, begin, end, scratch.data());
-    piece = slot.next_piece.load(std::memory_order_relaxed);
+    piece = range.next.load(std::memory_order_relaxed);
   }
 }
 
-bool has_pieces_left(const Slot& slot) {
-  return slot.next_piece.load(std::memory_order_relaxed) < slot.piece_count.load(std::memory_order_relaxed);
+// Works on the loop until no piece is left, this thread's own range first.
+void work_on(Slot& slot, int own_range) {
+  const Scratch scratch(slot.scratch_bytes);
+  for (int i = 0; i < slot.range_count; ++i) {
+    int range = own_range + i;
+    if (range >= slot.range_count) range -= slot.range_count;
+    work_on_range(slot, slot.ranges[range], scratch);
+  }
+  slot.exhausted.store(1, std::memory_order_relaxed);
 }
 
-// Joins the loop in `slot` if it is open, has work and takes more workers.
+// Joins the loop in `slot` if it is open, has work and takes more workers: one a range, and the first is the caller's.
 bool try_join(Slot& slot) {
   uint32_t state = slot.state.load(std::memory_order_acquire);
-  while ((state & kOpen) != 0 && has_pieces_left(slot)) {
+  while ((state & kOpen) != 0 && slot.exhausted.load(std::memory_order_relaxed) == 0 &&
+         (state & ~kOpen) < slot.worker_limit.load(std::memory_order_relaxed)) {
     if (slot.state.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) return true;
   }
   return false;
@@ -187,11 +200,9 @@ bool work_on_any_slot(int worker) {
   bool worked = false;
   for (Slot& slot : pool.slots) {
     if (slot.owned.load(std::memory_order_relaxed) == 0 || !try_join(slot)) continue;
-    if (static_cast<uint32_t>(worker) < slot.worker_limit) {
-      work_on(slot);
-      worked = true;
-    }
+    work_on(slot, (worker + 1) % slot.range_count);
     leave(slot);
+    worked = true;
   }
   return worked;
 }
@@ -317,19 +328,22 @@ void pool_parallel_for(const opdsl_runtime*, opdsl_i64 count, opdsl_i64 chunk, o
   slot->scratch_bytes = scratch_bytes;
   slot->body = body;
   slot->closure = closure;
-  slot->threads = threads;
-  slot->worker_limit = static_cast<uint32_t>(threads - 1);
-  slot->piece_count.store(pieces, std::memory_order_relaxed);
-  slot->next_piece.store(0, std::memory_order_relaxed);
+  slot->range_count = pieces < threads ? static_cast<int>(pieces) : threads;
+  const int helpers = slot->range_count - 1;
+  slot->worker_limit.store(static_cast<uint32_t>(helpers), std::memory_order_relaxed);
+  opdsl_i64 begin = 0;
+  for (int i = 0; i < slot->range_count; ++i) {
+    const opdsl_i64 size = pieces / slot->range_count + (i < pieces % slot->range_count ? 1 : 0);
+    slot->ranges[i].next.store(begin, std::memory_order_relaxed);
+    slot->ranges[i].end = begin += size;
+  }
+  slot->exhausted.store(0, std::memory_order_relaxed);
   slot->state.store(kOpen, std::memory_order_release);
   pool.epoch.fetch_add(1, std::memory_order_seq_cst);
   const int sleepers = pool.sleepers.load(std::memory_order_seq_cst);
-  if (sleepers > 0) {
-    const opdsl_i64 useful = pieces - 1 < threads - 1 ? pieces - 1 : threads - 1;
-    futex_wake(&pool.epoch, static_cast<int>(useful < sleepers ? useful : sleepers));
-  }
+  if (sleepers > 0) futex_wake(&pool.epoch, sleepers < helpers ? sleepers : helpers);
 
-  work_on(*slot);
+  work_on(*slot, 0);
 
   uint32_t joined = slot->state.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
   if (joined != 0) {

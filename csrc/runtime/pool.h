@@ -9,7 +9,7 @@
 
 namespace opdsl {
 
-constexpr int kMaximumThreads = 1024;
+constexpr int kMaximumThreads = 512;
 
 // See opdsl_runtime::parallel_for.
 void pool_parallel_for(const opdsl_runtime* runtime, opdsl_i64 count, opdsl_i64 chunk, opdsl_i64 scratch_bytes,
