@@ -460,8 +460,8 @@ _define("if", "control", _if, regions=2, pure=False)
 _define("yield", "control", _no_result, pure=False, terminator=True)
 _define("print", "other", _no_result, ("text",), pure=False)  # text: the format, with {} for each operand
 _define("assert", "other", _assert, ("message",), pure=False)
-# `breakpoint()`: operands are the tiles and scalars in sight, `names` the user's names of them. Only `interp` stops.
-_define("breakpoint", "other", _no_result, ("names",), pure=False)
+# `breakpoint()`: operands are the tiles and scalars in sight, `variables` their names. Only `interp` stops.
+_define("breakpoint", "other", _no_result, ("variables",), pure=False)
 
 
 def infer(

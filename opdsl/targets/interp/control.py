@@ -122,7 +122,7 @@ def _assert(machine: Machine, op: Op, operands: Arrays) -> Sequence[Array]:
 
 
 def _breakpoint(machine: Machine, op: Op, operands: Arrays) -> Sequence[Array]:
-    tiles = dict(zip(op.attributes["names"], (value.copy() for value in operands), strict=True))
+    tiles = dict(zip(op.attributes["variables"], (value.copy() for value in operands), strict=True))
     stop(f"{op.location} in kernel {machine.kernel.name}", tiles)
     return ()
 

@@ -1,0 +1,1 @@
+"""Lets the tests import their helpers as `support`."""
