@@ -55,14 +55,12 @@ OD_NOINLINE void dot_block(const T* a, i64 a_row_stride, i64 a_k_stride, const T
 
 // The first n <= columns elements of each of `rows` rows.
 template <class T>
-OD_INLINE void dot_copy_part(const T* from, i64 from_stride, T* to, i64 to_stride, i64 rows,
+OD_NOINLINE void dot_copy_part(const T* from, i64 from_stride, T* to, i64 to_stride, i64 rows,
                                     i64 n) {
-  constexpr int V = dot_config<T>::vectors, L = dot_config<T>::lanes;
+  constexpr int L = dot_config<T>::lanes;
   for (i64 r = 0; r < rows; r++) {
-    OD_UNROLL for (int v = 0; v < V; v++) {
-      i64 left = n - v * L < 0 ? 0 : n - v * L > L ? L : n - v * L;
-      dot_store_part(to + r * to_stride + v * L, dot_load_part(from + r * from_stride + v * L, left), left);
-    }
+    _Pragma("GCC unroll 1") for (i64 j = 0; j < n; j += L)
+      store_range<L>(to + r * to_stride + j, load_range<L>(from + r * from_stride + j, 0, n - j, 0), 0, n - j);
   }
 }
 

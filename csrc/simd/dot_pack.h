@@ -2,7 +2,7 @@
 #ifndef OPDSL_DOT_PACK_H
 #define OPDSL_DOT_PACK_H
 
-#include "dot_convert.h"
+#include "dot_vector.h"
 
 namespace od {
 
@@ -81,10 +81,10 @@ OD_NOINLINE void dot_copy(const S* src, i64 row_stride, i64 column_stride, i64 r
         __builtin_prefetch(from + ahead * row_stride + j);
         dot_store(at, dot_load_as<T>(from + j));
       } else if (column_stride == 1) {
-        dot_store(at, dot_load_part_as<T>(from + j, width < 0 ? 0 : width));
+        dot_store(at, dot_load_as<T>(from + j, width));
       } else {
         _Pragma("GCC unroll 1") for (int l = 0; l < L; l++)
-          at[l] = l < width ? dot_value_as<T>(from[(j + l) * column_stride]) : T(0);
+          at[l] = l < width ? dot_value_as<T>(from + (j + l) * column_stride) : T(0);
       }
     }
   }

@@ -4,6 +4,7 @@
 
 #include "dot_kernel.h"
 #include "dot_pack.h"
+#include "reduce.h"
 
 namespace od {
 
@@ -35,20 +36,6 @@ OD_INLINE void dot_rows(const T* a, i64 a_row_stride, i64 a_k_stride, const S* b
   }
 }
 
-template <class T>
-OD_INLINE T dot_sum_lanes(typename dot_config<T>::vector v) {
-  if constexpr (native_bytes == 64) {
-    const auto half = low_half(v) + high_half(v);
-    const auto quarter = low_half(half) + high_half(half);
-    if constexpr (sizeof(T) == 8) return quarter[0] + quarter[1];
-    else return (quarter[0] + quarter[2]) + (quarter[1] + quarter[3]);
-  } else {
-    T sum = v[0];
-    for (int l = 1; l < native_lanes<T>; l++) sum += v[l];
-    return sum;
-  }
-}
-
 // R rows of A by N rows of B, vectors along k. Rows beyond m or n repeat the last one and are not stored.
 template <class T, class S, int R, int N>
 OD_NOINLINE void dot_inner_block(const T* a, i64 a_row_stride, const S* b, i64 b_row_stride, T* c, i64 c_row_stride,
@@ -77,9 +64,9 @@ OD_NOINLINE void dot_inner_block(const T* a, i64 a_row_stride, const S* b, i64 b
   }
   if (i < k) {
     vector w[N];
-    OD_UNROLL for (int j = 0; j < N; j++) w[j] = dot_load_part_as<T>(right[j] + i, k - i);
+    OD_UNROLL for (int j = 0; j < N; j++) w[j] = dot_load_as<T>(right[j] + i, k - i);
     OD_UNROLL for (int r = 0; r < R; r++) {
-      const vector x = dot_load_part(left[r] + i, k - i);
+      const vector x = dot_load_as<T>(left[r] + i, k - i);
       OD_UNROLL for (int j = 0; j < N; j++) sum[r][j] = dot_fma(x, w[j], sum[r][j]);
     }
   }
@@ -90,7 +77,7 @@ OD_NOINLINE void dot_inner_block(const T* a, i64 a_row_stride, const S* b, i64 b
   for (i64 r = 0; r < (m < R ? m : R); r++) {
     for (i64 j = 0; j < (n < N ? n : N); j++) {
       T* to = c + r * c_row_stride + j;
-      *to = dot_sum_lanes<T>(sums[r * N + j]) + (accumulate ? *to : T(0));
+      *to = reduce_add(sums[r * N + j]) + (accumulate ? *to : T(0));
     }
   }
 }

@@ -1,9 +1,8 @@
-// The few vector operations that the dot kernels need, as overloads on plain GCC/Clang vector types. Multiply-add is
-// explicit where the ISA has it, so that results do not depend on the -ffp-contract setting of the generated file.
+// The register tile of each instruction set, and the few vector operations that the dot kernels need.
 #ifndef OPDSL_DOT_VECTOR_H
 #define OPDSL_DOT_VECTOR_H
 
-#include "types.h"
+#include "memory.h"
 
 // Not cloned either: a copy of a micro-kernel for each constant argument costs compile time and gains nothing.
 #if defined(__clang__)
@@ -31,18 +30,19 @@ struct dot_config {
 #endif
   static constexpr int columns = lanes * vectors;
   typedef vec<T, lanes> vector;
-  // At any address, aliasing anything.
-  typedef T loose __attribute__((vector_size(native_bytes), aligned(1), may_alias));
+  typedef T anywhere __attribute__((vector_size(native_bytes), aligned(1), may_alias));
 };
 
+// The micro-kernels are mostly these three, so they are as shallow as can be: every level of inlining shows in the
+// compile time.
 template <class T>
 OD_INLINE typename dot_config<T>::vector dot_load(const T* p) {
-  return *(const typename dot_config<T>::loose*)p;
+  return *(const typename dot_config<T>::anywhere*)p;
 }
 
 template <class T>
 OD_INLINE void dot_store(T* p, typename dot_config<T>::vector v) {
-  *(typename dot_config<T>::loose*)p = v;
+  *(typename dot_config<T>::anywhere*)p = v;
 }
 
 // x - 0 is x for every x (also -0), and both compilers fold it into a broadcast load.
@@ -51,59 +51,29 @@ OD_INLINE typename dot_config<T>::vector dot_broadcast(T x) {
   return x - typename dot_config<T>::vector{};
 }
 
-typedef dot_config<float>::vector dot_f32;
-typedef dot_config<double>::vector dot_f64;
-
-#if defined(OD_AVX512)
-
-OD_INLINE dot_f32 dot_fma(dot_f32 a, dot_f32 b, dot_f32 c) {
-  return __builtin_ia32_vfmaddps512_mask(a, b, c, (unsigned short)-1, 4);
-}
-OD_INLINE dot_f64 dot_fma(dot_f64 a, dot_f64 b, dot_f64 c) {
-  return __builtin_ia32_vfmaddpd512_mask(a, b, c, (unsigned char)-1, 4);
-}
-// The first n lanes (0 <= n <= lanes); the others are zero, and their memory is not touched.
-OD_INLINE dot_f32 dot_load_part(const float* p, i64 n) {
-  return __builtin_ia32_loadups512_mask((const float*)p, dot_f32{}, (unsigned short)((1u << n) - 1));
-}
-OD_INLINE dot_f64 dot_load_part(const double* p, i64 n) {
-  return __builtin_ia32_loadupd512_mask((const double*)p, dot_f64{}, (unsigned char)((1u << n) - 1));
-}
-OD_INLINE void dot_store_part(float* p, dot_f32 v, i64 n) {
-  __builtin_ia32_storeups512_mask(p, v, (unsigned short)((1u << n) - 1));
-}
-OD_INLINE void dot_store_part(double* p, dot_f64 v, i64 n) {
-  __builtin_ia32_storeupd512_mask(p, v, (unsigned char)((1u << n) - 1));
-}
-
+// Two roundings where the ISA has no fused multiply-add: there, exact emulation would cost far too much.
+template <class V>
+OD_INLINE V dot_fma(V a, V b, V c) {
+#if defined(OD_HAS_FMA)
+  return detail::fma_register(a, b, c);
 #else
-
-#if defined(OD_AVX2) && defined(OD_HAS_FMA)
-OD_INLINE dot_f32 dot_fma(dot_f32 a, dot_f32 b, dot_f32 c) { return __builtin_ia32_vfmaddps256(a, b, c); }
-OD_INLINE dot_f64 dot_fma(dot_f64 a, dot_f64 b, dot_f64 c) { return __builtin_ia32_vfmaddpd256(a, b, c); }
-#elif defined(__aarch64__) && !defined(__clang__)
-OD_INLINE dot_f32 dot_fma(dot_f32 a, dot_f32 b, dot_f32 c) { return __builtin_aarch64_fmav4sf(a, b, c); }
-OD_INLINE dot_f64 dot_fma(dot_f64 a, dot_f64 b, dot_f64 c) { return __builtin_aarch64_fmav2df(a, b, c); }
-#elif defined(__aarch64__)
-OD_INLINE dot_f32 dot_fma(dot_f32 a, dot_f32 b, dot_f32 c) { return __builtin_elementwise_fma(a, b, c); }
-OD_INLINE dot_f64 dot_fma(dot_f64 a, dot_f64 b, dot_f64 c) { return __builtin_elementwise_fma(a, b, c); }
-#else
-OD_INLINE dot_f32 dot_fma(dot_f32 a, dot_f32 b, dot_f32 c) { return a * b + c; }
-OD_INLINE dot_f64 dot_fma(dot_f64 a, dot_f64 b, dot_f64 c) { return a * b + c; }
+  return a * b + c;
 #endif
-
-template <class T>
-OD_INLINE typename dot_config<T>::vector dot_load_part(const T* p, i64 n) {
-  typename dot_config<T>::vector v{};
-  for (i64 i = 0; i < n; i++) v[i] = p[i];
-  return v;
-}
-template <class T>
-OD_INLINE void dot_store_part(T* p, typename dot_config<T>::vector v, i64 n) {
-  for (i64 i = 0; i < n; i++) p[i] = v[i];
 }
 
-#endif
+// A register of S at p, as T; with n, only the first n lanes, the others zero.
+template <class T, class S>
+OD_INLINE typename dot_config<T>::vector dot_load_as(const S* p) {
+  return convert<T>(load<native_lanes<T>>(p));
+}
+template <class T, class S>
+OD_INLINE typename dot_config<T>::vector dot_load_as(const S* p, i64 n) {
+  return convert<T>(load_range<native_lanes<T>>(p, 0, n, 0));
+}
+template <class T, class S>
+OD_INLINE T dot_value_as(const S* p) {
+  return T(load1(p));
+}
 
 }  // namespace od
 #endif
