@@ -233,21 +233,15 @@ bool read_tensor(PyObject* object, const Parameter& parameter, opdsl_i64*& exten
   opdsl_i64 contiguous_stride = 1;
   int unit_axis = -1;
   bool empty = false;
+  for (int axis = 0; axis < rank; ++axis) empty |= dims[axis] == 0;
   for (int axis = rank - 1; axis >= 0; --axis) {
     const opdsl_i64 size = dims[axis];
     const Dim& dim = parameter.dims[static_cast<size_t>(axis)];
     shape[axis] = size;
-    switch (dim.kind) {
-      case DimKind::kAny: break;
-      case DimKind::kLiteral:
-        if (size != dim.value) return false;
-        break;
-      default: break;
-    }
-    if (size <= 1) {
+    if (dim.kind == DimKind::kLiteral && size != dim.value) return false;
+    if (size <= 1 || empty) {
       // The stride of such an axis means nothing: it gets the one that a contiguous array would have.
       strides[axis] = contiguous_stride;
-      empty |= size == 0;
     } else {
       const npy_intp bytes = byte_strides[axis];
       if ((bytes & (item_bytes - 1)) != 0) return false;
