@@ -58,12 +58,12 @@ def run_tiles(target: str, compute: Compute, *inputs: Any) -> tuple[np.ndarray, 
     """What `compute` gives for whole arrays as tiles, on a target."""
     arrays = [np.asarray(a) for a in inputs]
     kernel, outputs = tile_kernel(compute, arrays)
-    unit_axes = [_unit_axis(a) for a in (*arrays, *outputs)]
+    unit_axes = [unit_axis(a) for a in (*arrays, *outputs)]
     find_target(target).compile(Request(kernel, tuple(unit_axes)))([*arrays, *outputs])
     return tuple(outputs)
 
 
-def _unit_axis(array: np.ndarray) -> int | None:
+def unit_axis(array: np.ndarray) -> int | None:
     axes = [axis for axis, stride in enumerate(array.strides) if stride == array.itemsize]
     return axes[-1] if axes else None
 
