@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
@@ -214,3 +215,18 @@ def test_verifier_rejects_a_tile_parameter() -> None:
 def test_verifier_rejects_parameters_without_names() -> None:
     with pytest.raises(IrError, match="1 parameters, 0 names"):
         verify(Kernel("bad", (), Region((argument(ScalarType(f32)),), (YIELD,)), Source(FILE, "")))
+
+
+def test_the_page_mentions_every_op() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ir.md").read_text(encoding="utf-8")
+    table = page.split("## Ops")[1].split("## Passes")[0]
+    missing = [name for name in OPS if f"`{name}`" not in table]
+    assert not missing
+
+
+def test_the_example_of_the_page_is_valid() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ir.md").read_text(encoding="utf-8")
+    example = page.split("```")[1]
+    kernel = parse_kernel(example)
+    verify(kernel)
+    assert print_kernel(kernel).strip() == example.strip()
