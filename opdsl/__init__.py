@@ -1,1 +1,137 @@
-"""A kernel language and operator library: one source for CPUs, GPUs and an emulated NPU."""
+"""A kernel language and operator library: one source for CPUs, GPUs and an emulated NPU.
+
+    import opdsl as od
+
+    @od.kernel
+    def add(x: od.Tensor["T", "N"], y: od.Tensor["T", "N"], z: od.Tensor["T", "N"], *, BLOCK: od.constexpr = 4096):
+        (N,) = x.shape
+        for i in od.parallel(range(0, N, BLOCK)):
+            od.copy_out(od.copy_in(x[i:i + BLOCK]) + od.copy_in(y[i:i + BLOCK]), z[i:i + BLOCK])
+
+`docs/language.md` has every construct with an example.
+"""
+
+from typing import Any as _Any
+
+from opdsl.ir.types import bf16, f8e4m3, f8e5m2, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
+from opdsl.ir.types import bool_ as bool
+from opdsl.lang.annotations import Tensor, constexpr
+from opdsl.lang.builtins_control import (
+    assert_,
+    parallel,
+    pipelined,
+    static_assert,
+    static_print,
+    unrolled,
+)
+from opdsl.lang.builtins_control import print_ as print
+from opdsl.lang.builtins_math import abs_ as abs
+from opdsl.lang.builtins_math import (
+    acos,
+    asin,
+    atan,
+    atan2,
+    cast,
+    cdiv,
+    ceil,
+    clamp,
+    cos,
+    cosh,
+    erf,
+    exp,
+    exp2,
+    expm1,
+    floor,
+    fma,
+    inf,
+    isfinite,
+    isinf,
+    isnan,
+    log,
+    log1p,
+    log2,
+    log10,
+    logical_not,
+    maximum,
+    minimum,
+    nan,
+    pi,
+    rsqrt,
+    sigmoid,
+    sin,
+    sinh,
+    sqrt,
+    tan,
+    tanh,
+    trunc,
+    where,
+)
+from opdsl.lang.builtins_math import pow_ as pow
+from opdsl.lang.builtins_math import round_ as round
+from opdsl.lang.builtins_memory import copy_in, copy_out, rand, rand_bits, randint, randn
+from opdsl.lang.builtins_reduce import all_ as all
+from opdsl.lang.builtins_reduce import any_ as any
+from opdsl.lang.builtins_reduce import (
+    argmax,
+    argmin,
+    argsort,
+    cummax,
+    cummin,
+    cumprod,
+    cumsum,
+    dot,
+    mean,
+    prod,
+    scan,
+    sort,
+    topk,
+)
+from opdsl.lang.builtins_reduce import max_ as max
+from opdsl.lang.builtins_reduce import min_ as min
+from opdsl.lang.builtins_reduce import reduce_ as reduce
+from opdsl.lang.builtins_reduce import sum_ as sum
+from opdsl.lang.builtins_shape import (
+    arange,
+    broadcast_to,
+    concat,
+    expand_dims,
+    flip,
+    full,
+    ones,
+    reshape,
+    split,
+    squeeze,
+    stack,
+    transpose,
+    zeros,
+)
+from opdsl.lang.errors import (
+    ArgumentError,
+    CompileError,
+    DTypeError,
+    LaunchError,
+    OpdslError,
+    ShapeError,
+    UsageError,
+)
+from opdsl.lang.function import function
+from opdsl.lang.kernel import kernel
+
+# Names that most programs do not need are loaded on first use, to keep `import opdsl` fast.
+_LATER = {
+    "set_num_threads": "opdsl.runtime.threads",
+    "get_num_threads": "opdsl.runtime.threads",
+    "empty": "opdsl.runtime.memory",
+    "knobs": "opdsl.runtime.knobs",
+}
+
+
+def __getattr__(name: str) -> _Any:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module 'opdsl' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,234 @@
+"""Element by element: casts, choices, and the functions of mathematics.
+
+Every function here takes tiles, run-time scalars and Python numbers, broadcasts them as NumPy does, and on Python
+numbers alone gives a Python number. Types of results: docs/language.md, "Types of results".
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Callable
+from typing import Any
+
+from opdsl.ir.types import DType, f32
+from opdsl.lang import context
+from opdsl.lang.context import builtin
+from opdsl.lang.errors import Misuse
+from opdsl.lang.operators import (
+    binary,
+    broadcast_shapes,
+    cast_operand,
+    check_operand,
+    compare,
+    elementwise,
+    to_value,
+    unary_float,
+)
+from opdsl.lang.promotion import common
+from opdsl.lang.values import Number, Operand, Scalar, Tile, describe, is_number, wrap
+
+inf = math.inf
+nan = math.nan
+pi = math.pi
+
+RuntimeOperand = Scalar | Tile
+
+
+def check_dtype(dtype: object, what: str) -> DType:
+    if isinstance(dtype, DType):
+        return dtype
+    simple = {builtins.bool: "od.bool", builtins.int: "od.i32 or od.i64", builtins.float: "od.f32 or od.f64"}
+    hint = f"write {simple[dtype]}" if isinstance(dtype, type) and dtype in simple else "write a dtype such as od.f32"
+    raise Misuse(f"{what} is {describe(dtype)}, where a dtype is needed", hint)
+
+
+def _all_numbers(*operands: object) -> bool:
+    return all(map(is_number, operands))
+
+
+@builtin("cast")
+def cast(x: Operand, dtype: DType) -> RuntimeOperand:
+    """`x` converted to `dtype`, of the same shape.
+
+    To a narrower float: rounds to nearest even. Float to integer: rounds toward zero. To bool: whether it is not 0.
+    """
+    return cast_operand(check_operand(x, "the argument of od.cast"), check_dtype(dtype, "the dtype of od.cast"))
+
+
+@builtin("where")
+def where(condition: Operand, a: Operand, b: Operand) -> RuntimeOperand:
+    """`a` where `condition` is true and `b` elsewhere; the three broadcast. The condition is bool."""
+    choice = check_operand(condition, "the condition of od.where")
+    left, right = check_operand(a, "the first choice of od.where"), check_operand(b, "the second choice of od.where")
+    if isinstance(choice, bool):
+        # Known while compiling, but the type of the result is that of both choices.
+        shape = broadcast_shapes([_shape(left), _shape(right)], "the choices of od.where")
+        return wrap(to_value(left if choice else right, common(left, right), shape or None))
+    if not isinstance(choice, Scalar | Tile) or not choice.dtype.is_bool:
+        raise Misuse(f"the condition of od.where is {describe(choice)}, where bools are needed", "compare it: x != 0")
+    dtype = common(left, right)
+    shape = broadcast_shapes([_shape(choice), _shape(left), _shape(right)], "the arguments of od.where")
+    builder = context.builder()
+    values = [choice.value, to_value(left, dtype), to_value(right, dtype)]
+    if shape:
+        values = [builder.broadcast(v, shape) for v in values]
+    return wrap(builder.value("select", *values))
+
+
+def _shape(operand: Operand) -> tuple[int, ...]:
+    return operand.shape if isinstance(operand, Scalar | Tile) else ()
+
+
+def _pair(op: str, name: str, a: Operand, b: Operand, on_numbers: Callable[[Any, Any], Number]) -> Any:
+    left, right = (
+        check_operand(a, f"the first argument of od.{name}"),
+        check_operand(b, f"the second argument of od.{name}"),
+    )
+    if _all_numbers(left, right):
+        return on_numbers(left, right)
+    return elementwise(op, (left, right), common(left, right), f"the arguments of od.{name}")
+
+
+@builtin("minimum")
+def minimum(a: Operand, b: Operand) -> Any:
+    """The smaller of `a` and `b`, element by element; NaN if either is NaN."""
+    return _pair("min", "minimum", a, b, lambda x, y: y if y < x or y != y else x)
+
+
+@builtin("maximum")
+def maximum(a: Operand, b: Operand) -> Any:
+    """The greater of `a` and `b`, element by element; NaN if either is NaN."""
+    return _pair("max", "maximum", a, b, lambda x, y: y if y > x or y != y else x)
+
+
+@builtin("clamp")
+def clamp(x: Operand, low: Operand, high: Operand) -> Any:
+    """`x` limited to `low`..`high`: minimum(maximum(x, low), high)."""
+    return minimum(maximum(x, low), high)
+
+
+@builtin("pow")
+def pow_(base: Operand, exponent: Operand) -> Any:
+    """`base ** exponent`. Integers to integers stay integers (a negative run-time exponent gives 0)."""
+    if _all_numbers(base, exponent):
+        return base**exponent  # type: ignore[operator]
+    from opdsl.lang.operators import power
+
+    left, right = check_operand(base, "the base of od.pow"), check_operand(exponent, "the exponent of od.pow")
+    return power(left, right, common(left, right))
+
+
+@builtin("atan2")
+def atan2(y: Operand, x: Operand) -> Any:
+    """The angle of the point (x, y), in -pi..pi. Integers are converted to f32."""
+    if _all_numbers(y, x):
+        return math.atan2(y, x)  # type: ignore[arg-type]
+    left, right = (
+        check_operand(y, "the first argument of od.atan2"),
+        check_operand(x, "the second argument of od.atan2"),
+    )
+    dtype = common(left, right)
+    return elementwise("atan2", (left, right), dtype if dtype.is_float else f32, "the arguments of od.atan2")
+
+
+@builtin("fma")
+def fma(a: Operand, b: Operand, c: Operand) -> RuntimeOperand:
+    """`a * b + c` rounded once. Floats only."""
+    operands = [check_operand(x, "an argument of od.fma") for x in (a, b, c)]
+    dtype = common(*operands)
+    if not dtype.is_float:
+        raise Misuse(f"od.fma takes floats, not {dtype}", "write a * b + c for integers: it is exact")
+    return elementwise("fma", operands, dtype, "the arguments of od.fma")
+
+
+@builtin("abs")
+def abs_(x: Operand) -> Any:
+    """The absolute value, of the same dtype."""
+    operand = check_operand(x, "the argument of od.abs")
+    if not isinstance(operand, Scalar | Tile):
+        return builtins.abs(operand)
+    if operand.dtype.is_bool:
+        raise Misuse("od.abs does not take bools")
+    if operand.dtype.kind == "uint":
+        return operand
+    return wrap(context.builder().value("abs", operand.value))
+
+
+def cdiv(a: Any, b: Any) -> Any:
+    """`a / b` rounded up, for integers; usable outside of kernels too."""
+    if _all_numbers(a, b):
+        return -(-a // b)
+    if not context.is_compiling():
+        raise TypeError("cdiv takes integers")
+    if isinstance(a, Scalar | Tile) and a.dtype.kind == "uint":
+        return binary("floordiv", binary("add", a, binary("sub", b, 1) if isinstance(b, Scalar | Tile) else b - 1), b)
+    return binary("mul", binary("floordiv", binary("mul", a, -1) if isinstance(a, Scalar | Tile) else -a, b), -1)
+
+
+cdiv.opdsl_builtin = "cdiv"  # type: ignore[attr-defined]
+
+
+def _float_function(name: str, on_number: Callable[[Any], Any], text: str) -> Callable[[Operand], Any]:
+    def function(x: Operand) -> Any:
+        if is_number(x):
+            return on_number(x)
+        return unary_float(name, x, name)
+
+    function.__doc__ = text
+    return builtin(name)(function)
+
+
+_KEEPS = " The dtype stays; integers are converted to f32."
+
+exp = _float_function("exp", math.exp, "e to the power x." + _KEEPS)
+exp2 = _float_function("exp2", lambda x: 2.0**x, "2 to the power x." + _KEEPS)
+expm1 = _float_function("expm1", math.expm1, "exp(x) - 1, accurate near 0." + _KEEPS)
+log = _float_function("log", math.log, "The natural logarithm: NaN below 0, -inf at 0." + _KEEPS)
+log2 = _float_function("log2", math.log2, "The logarithm to base 2." + _KEEPS)
+log10 = _float_function("log10", math.log10, "The logarithm to base 10." + _KEEPS)
+log1p = _float_function("log1p", math.log1p, "log(1 + x), accurate near 0." + _KEEPS)
+sqrt = _float_function("sqrt", math.sqrt, "The square root: NaN below 0." + _KEEPS)
+rsqrt = _float_function("rsqrt", lambda x: 1.0 / math.sqrt(x), "1 / sqrt(x)." + _KEEPS)
+sin = _float_function("sin", math.sin, "The sine of x in radians." + _KEEPS)
+cos = _float_function("cos", math.cos, "The cosine of x in radians." + _KEEPS)
+tan = _float_function("tan", math.tan, "The tangent of x in radians." + _KEEPS)
+asin = _float_function("asin", math.asin, "The inverse sine, in -pi/2..pi/2." + _KEEPS)
+acos = _float_function("acos", math.acos, "The inverse cosine, in 0..pi." + _KEEPS)
+atan = _float_function("atan", math.atan, "The inverse tangent, in -pi/2..pi/2." + _KEEPS)
+sinh = _float_function("sinh", math.sinh, "The hyperbolic sine." + _KEEPS)
+cosh = _float_function("cosh", math.cosh, "The hyperbolic cosine." + _KEEPS)
+tanh = _float_function("tanh", math.tanh, "The hyperbolic tangent." + _KEEPS)
+sigmoid = _float_function("sigmoid", lambda x: 1.0 / (1.0 + math.exp(-x)), "1 / (1 + exp(-x))." + _KEEPS)
+erf = _float_function("erf", math.erf, "The error function." + _KEEPS)
+
+_SAME = " Integers are given back as they are."
+floor = _float_function("floor", lambda x: float(math.floor(x)), "Rounds down, to a float." + _SAME)
+ceil = _float_function("ceil", lambda x: float(math.ceil(x)), "Rounds up, to a float." + _SAME)
+trunc = _float_function("trunc", lambda x: float(math.trunc(x)), "Rounds toward zero, to a float." + _SAME)
+round_ = _float_function("round", lambda x: float(builtins.round(x)), "Rounds to nearest, halves to even." + _SAME)
+
+
+def _float_test(name: str, on_number: Callable[[Any], bool], text: str) -> Callable[[Operand], Any]:
+    def function(x: Operand) -> Any:
+        if is_number(x):
+            return on_number(x)
+        operand = check_operand(x, f"the argument of od.{name}")
+        assert isinstance(operand, Scalar | Tile)
+        if not operand.dtype.is_float:
+            raise Misuse(f"od.{name} takes floats, not {describe(operand)}", "integers are always finite")
+        return wrap(context.builder().value(name, operand.value))
+
+    function.__doc__ = text + " Gives bools."
+    return builtin(name)(function)
+
+
+isnan = _float_test("isnan", math.isnan, "Whether x is NaN.")
+isinf = _float_test("isinf", math.isinf, "Whether x is infinite.")
+isfinite = _float_test("isfinite", math.isfinite, "Whether x is neither infinite nor NaN.")
+
+
+@builtin("logical_not")
+def logical_not(x: Operand) -> Any:
+    """True where `x` is false or 0."""
+    return (not x) if is_number(x) else compare("eq", x, 0)

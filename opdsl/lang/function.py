@@ -1,0 +1,39 @@
+"""`@od.function`: a helper that kernels call, inlined where it is called."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, NoReturn
+
+from opdsl.lang.errors import UsageError
+from opdsl.lang.source import FunctionSource
+
+
+class Function:
+    """A function of the kernel language. Kernels call it, or take it as a constexpr."""
+
+    def __init__(self, function: FunctionType) -> None:
+        self.function = function
+        self.source = FunctionSource(function, "@od.function")
+        functools.update_wrapper(self, function)
+        self.__name__: str = function.__name__
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> NoReturn:
+        raise UsageError(
+            f"{self.__name__} is an @od.function: it can be called only inside an @od.kernel or @od.function\n"
+            f"help: write a kernel that calls it on tiles."
+        )
+
+    def __repr__(self) -> str:
+        return f"<opdsl function {self.__name__}>"
+
+
+def function(function: Callable[..., Any]) -> Function:
+    """Makes a function that kernels can call, with tiles, scalars and constexprs. It is inlined."""
+    if isinstance(function, Function):
+        return function
+    if not isinstance(function, FunctionType):
+        raise TypeError(f"@od.function takes a function, not {type(function).__name__}")
+    return Function(function)

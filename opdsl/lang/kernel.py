@@ -1,0 +1,220 @@
+"""`@od.kernel`: the object that a kernel is, and its specialisations."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Callable, Hashable, Mapping
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from opdsl.ir.core import Kernel as IrKernel
+from opdsl.ir.types import DTYPES, DType
+from opdsl.lang.annotations import BadParameter, Signature, read_signature
+from opdsl.lang.errors import ArgumentError, CompileError, DTypeError, Misuse, OpdslError, ShapeError
+from opdsl.lang.frontend import FrontEnd
+from opdsl.lang.source import FunctionSource
+
+
+def plain(value: Any) -> Any:
+    """A constexpr as it is compiled with: NumPy's scalars become Python's."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def constexpr_key(value: Any) -> Hashable:
+    """A key that tells 1, 1.0 and True apart, and 0.0 and -0.0."""
+    if isinstance(value, float):
+        return (float, repr(value))
+    if isinstance(value, tuple):
+        return tuple(map(constexpr_key, value))
+    return (type(value), value)
+
+
+class Kernel:
+    """A kernel. Calling it on arrays compiles it for them, if need be, and runs it.
+
+    `kernel(x, y, BLOCK=64, target="interp")`: arguments by position or name, constexprs by name.
+    `kernel.lower(...)` gives the tile IR.
+    """
+
+    opdsl_kernel = True
+
+    def __init__(self, function: FunctionType) -> None:
+        self.function = function
+        self.source = FunctionSource(function, "@od.kernel")
+        functools.update_wrapper(self, function)
+        self.__name__: str = function.__name__
+        self.name: str = function.__name__
+        try:
+            self.signature: Signature = read_signature(function)
+        except BadParameter as bad:
+            raise self._bad_parameter(bad) from None
+        self._specialised: dict[Hashable, IrKernel] = {}
+        self._launch: Callable[..., None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<opdsl kernel {self.name}>"
+
+    def _bad_parameter(self, bad: BadParameter) -> CompileError:
+        node = self.source.node
+        arguments: list[ast.arg] = []
+        if isinstance(node, ast.FunctionDef):
+            a = node.args
+            arguments = [*a.posonlyargs, *a.args, *a.kwonlyargs, *(x for x in (a.vararg, a.kwarg) if x is not None)]
+        place = next((a for a in arguments if a.arg == bad.parameter), node)
+        location = self.source.location(place)
+        return CompileError(bad.message, location, self.source.line(location.line), bad.help)
+
+    # --- compiling ---------------------------------------------------------------------------------------------------
+
+    def check_constexprs(self, given: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
+        """Every constexpr's value: as given, or the size of the dim of its name, or its default."""
+        values: dict[str, Any] = {}
+        signature = self.signature
+        for name in given:
+            if name not in signature.constexprs:
+                raise self._unknown_constexpr(name)
+        for name in signature.constexprs:
+            if name in sizes:
+                if name in given and plain(given[name]) != sizes[name]:
+                    tensor, axis = signature.symbols[name]
+                    raise ShapeError(
+                        f"{self.name}: the constexpr {name} is given as {given[name]!r}, but dim {axis} of {tensor!r}, "
+                        f"which has that name, is {sizes[name]}",
+                        f"leave {name} out: it is bound from the shape",
+                    )
+                values[name] = int(sizes[name])
+            elif name in given:
+                values[name] = plain(given[name])
+            elif name in signature.defaults:
+                values[name] = plain(signature.defaults[name])
+            else:
+                raise ArgumentError(
+                    f"{self.name}: the constexpr {name} has no default and is not given",
+                    f"call {self.name}(..., {name}=...)",
+                )
+        return values
+
+    def _unknown_constexpr(self, name: str) -> ArgumentError:
+        import difflib
+
+        known = [*self.signature.constexprs, *(p.name for p in self.signature.parameters), "target"]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = (
+            f"did you mean {close[0]!r}?"
+            if close
+            else f"its constexprs are {', '.join(self.signature.constexprs) or 'none'}"
+        )
+        return ArgumentError(f"{self.name}: there is no parameter {name!r}", hint)
+
+    def specialise(self, dtypes: Mapping[str, DType], constexprs: Mapping[str, Any] | None = None) -> IrKernel:
+        """The tile IR for these dtypes (of each dtype variable) and constexprs (those left out have their defaults).
+
+        A constexpr may be any hashable Python value. One named as a symbolic dim binds that dim.
+        """
+        for variable, tensor in self.signature.dtype_variables.items():
+            if not isinstance(dtypes.get(variable), DType):
+                raise DTypeError(
+                    f"{self.name}: the dtype variable {variable!r} (of {tensor!r}) is not given",
+                    f"give {variable}=od.f32, say",
+                )
+        values = self.check_constexprs(constexprs or {}, {})
+        for name, value in values.items():
+            if name in self.signature.symbols and (type(value) is not int or value < 0):
+                raise ArgumentError(
+                    f"{self.name}: the constexpr {name} is {value!r}, but it has the name of a dim, which is a whole number"
+                )
+        key = (tuple(sorted((k, d.name) for k, d in dtypes.items())), *(constexpr_key(v) for v in values.values()))
+        try:
+            found = self._specialised.get(key)
+        except TypeError:
+            name = next(n for n, v in values.items() if not _is_hashable(v))
+            raise ArgumentError(
+                f"{self.name}: the constexpr {name} is {values[name]!r}, which is not hashable",
+                "kernels are kept for each value of their constexprs: give a tuple for a list, a frozen dataclass for a dict",
+            ) from None
+        if found is None:
+            found = self._specialised[key] = self._compile(dtypes, values)
+        return found
+
+    def _compile(self, dtypes: Mapping[str, DType], constexprs: Mapping[str, Any]) -> IrKernel:
+        front_end = FrontEnd(self.function, self.source, self.signature)
+        try:
+            return front_end.compile(dtypes, constexprs)
+        except CompileError as error:
+            raise error.with_traceback(None) from _user_part(error.__cause__)
+        except Misuse as misuse:
+            location = self.source.location(self.source.node)
+            raise CompileError(misuse.message, location, self.source.line(location.line), misuse.help) from None
+
+    def lower(self, *arguments: Any, **named: Any) -> IrKernel:
+        """The tile IR: for arrays as a call takes them, or without any for dtypes, dims and constexprs by name.
+
+        matmul.lower(a, b, c, BM=64)
+        matmul.lower(T=od.f32, BM=64)
+        softmax.lower(T="f16", N=1000)
+        """
+        try:
+            if arguments:
+                from opdsl.runtime.launch import lower_call
+
+                return lower_call(self, arguments, named)
+            variables = self.signature.dtype_variables
+            dtypes = {name: _dtype(name, value) for name, value in named.items() if name in variables}
+            return self.specialise(dtypes, {k: v for k, v in named.items() if k not in variables})
+        except OpdslError as error:
+            raise error.with_traceback(None) from error.__cause__
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def __call__(self, *arguments: Any, **named: Any) -> None:
+        launch = self._launch
+        if launch is None:
+            from opdsl.runtime.launch import launcher
+
+            launch = self._launch = launcher(self)
+        try:
+            launch(*arguments, **named)
+        except OpdslError as error:
+            raise error.with_traceback(None) from error.__cause__
+
+
+def _dtype(name: str, value: object) -> DType:
+    if isinstance(value, DType):
+        return value
+    if isinstance(value, str) and value in DTYPES:
+        return DTYPES[value]
+    raise DTypeError(f"{name} is {value!r}, where a dtype is needed", f"the dtypes are {', '.join(DTYPES)}")
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _user_part(cause: BaseException | None) -> BaseException | None:
+    """The user's exception with the frames of the front end cut off its traceback."""
+    if cause is None:
+        return None
+    here = __file__.rpartition("/")[0]
+    trace = cause.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(here):
+        trace = trace.tb_next
+    cause.__cause__ = None
+    cause.__suppress_context__ = True
+    return cause.with_traceback(trace)
+
+
+def kernel(function: Callable[..., Any]) -> Kernel:
+    """Makes a function a kernel. Its source is read now, its annotations say what it takes."""
+    if not isinstance(function, FunctionType):
+        raise TypeError(f"@od.kernel takes a function, not {type(function).__name__}")
+    try:
+        return Kernel(function)
+    except OpdslError as error:
+        raise error.with_traceback(None) from None
