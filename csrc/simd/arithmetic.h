@@ -315,29 +315,46 @@ template <class T> OD_INLINE T floormod_integer(T a, T b) {
   } else return a % b;
 }
 
-// |a| mod |b| exactly. A quotient too large for one step is taken off in pieces: each fma is exact, because what is
-// left fits the significand.
+// a mod b for a, b >= 0, exactly. A quotient too large for one step is taken off in pieces: with the quotient rounded
+// down to the precision of T, what is left fits the significand and the fma that computes it does not round.
 template <class V> OD_INLINE V remainder_magnitude(V a, V b) {
   typedef element<V> T;
+  typedef signed_of<T> I;
   constexpr bool single = sizeof(T) == 4;
-  const T whole = single ? T(16777216) : T(9007199254740992), down = single ? T(0.99999976) : T(0.9999999999999996);
-  const V infinity = constant<V>(__builtin_inff());
-  const auto usable = lt(a, infinity) & gt(b, constant<V>(0));
+  const V whole = constant<V>(single ? T(16777216) : T(9007199254740992));
+  const T up = single ? T(0x1p127) : T(0x1p1023);
+  const V infinity = constant<V>(__builtin_inff()), zero = constant<V>(0);
+  const auto usable = lt(a, infinity) & gt(b, zero);
   V r = a;
+#if !defined(OD_HAS_FMA) && defined(__x86_64__)
+  // The emulated fma cannot reach the ends of double's range; the x87's remainder instruction can.
+  if constexpr (!single) {
+    for (int k = 0; k < lanes<V>; ++k) {
+      if (!(a[k] < infinity[k] && b[k] > 0)) continue;
+      long double left = a[k], by = b[k];
+      unsigned short status;
+      do __asm__("fprem\n\tfnstsw %1" : "+t"(left), "=a"(status) : "u"(by));
+      while (status & 0x400);
+      r[k] = double(left);
+    }
+    return select(usable, r, constant<V>(__builtin_nanf("")));
+  }
+#endif
   for (;;) {
     const auto more = usable & ge(r, b);
     if (!any(more)) break;
-    // Where r / b would overflow, divide by b scaled up instead.
+    // Where r / b would overflow, divide by a multiple of b instead; twice if need be.
     V divisor = b, q = r / b;
-    const V scaled = b * (single ? T(1.7014118e38) : T(8.98846567431158e307));
-    const auto large = ge(q, infinity);
-    divisor = select(large, scaled, divisor);
-    q = select(large, V(r / scaled), q);
-    q = select(ge(q, constant<V>(whole)), V(q * down), trunc(q));
-    // A piece below 1 of the scaled divisor cannot occur: the quotient overflowed.
-    V left = fma(-q, divisor, r);
-    left = select(lt(left, constant<V>(0)), V(left + divisor), left);
-    r = select(more, left, r);
+    for (int k = 0; k < 2; ++k) {
+      const auto large = ge(q, infinity);
+      divisor = select(large, V(divisor * up), divisor);
+      q = select(large, V(r / divisor), q);
+    }
+    const auto huge = ge(q, whole);
+    q = select(huge, q, trunc(q));
+    const auto over = lt(fma(-q, divisor, r), zero);
+    q = select(over, select(huge, V(bits_as<T>(bits_as<I>(q) - I(1))), V(q - T(1))), q);
+    r = select(more, fma(-q, divisor, r), r);
   }
   return select(usable, r, constant<V>(__builtin_nanf("")));
 }
