@@ -13,8 +13,10 @@ namespace od {
 // One register tile: R rows (with Edge, the first m <= R of them) by all the columns of a panel. The rows beyond m
 // repeat the last one and are not stored, which costs less code than a kernel for each row count.
 template <class T, int R, bool Edge>
-OD_NOINLINE void dot_block(const T* a, i64 a_row_stride, i64 a_k_stride, const T* b, i64 b_k_stride,
-                                  T* c, i64 c_row_stride, i64 m, i64 k, bool accumulate) {
+OD_NOINLINE void dot_block(const typename dot_config<T>::element* a, i64 a_row_stride, i64 a_k_stride,
+                           const typename dot_config<T>::element* b, i64 b_k_stride,
+                           typename dot_config<T>::result* c, i64 c_row_stride, i64 m, i64 k, bool accumulate) {
+  typedef typename dot_config<T>::element element;
   typedef typename dot_config<T>::vector vector;
   constexpr int V = dot_config<T>::vectors, L = dot_config<T>::lanes;
   vector sum[R][V];
@@ -22,7 +24,7 @@ OD_NOINLINE void dot_block(const T* a, i64 a_row_stride, i64 a_k_stride, const T
   // registers. The empty asm keeps the compiler from deriving all the bases from one.
   constexpr int rows_per_base = Edge ? 1 : 3;
   constexpr int bases = (R + rows_per_base - 1) / rows_per_base;
-  const T* base[bases];
+  const element* base[bases];
   OD_UNROLL for (int g = 0; g < bases; g++) {
     base[g] = a + (Edge && g >= m ? m - 1 : g * rows_per_base) * a_row_stride;
     if (!Edge) asm("" : "+r"(base[g]));
@@ -37,13 +39,21 @@ OD_NOINLINE void dot_block(const T* a, i64 a_row_stride, i64 a_k_stride, const T
       OD_UNROLL for (int v = 0; v < V; v++) sum[r][v] = vector{};
     }
   }
+  if constexpr (same<T, quads>) {
+    // The panel begins with the correction for A's offset: see dot_integer.h.
+    OD_UNROLL for (int v = 0; v < V; v++) {
+      const vector correction = dot_load(b + v * L);
+      OD_UNROLL for (int r = 0; r < R; r++) sum[r][v] += correction;
+    }
+    b += b_k_stride;
+  }
   for (i64 i = 0; i < k; i++) {
     vector right[V];
     OD_UNROLL for (int v = 0; v < V; v++) right[v] = dot_load(b + v * L);
     b += b_k_stride;
     OD_UNROLL for (int r = 0; r < R; r++) {
-      vector left = dot_broadcast(base[r / rows_per_base][(r % rows_per_base) * a_row_stride]);
-      OD_UNROLL for (int v = 0; v < V; v++) sum[r][v] = dot_fma(left, right[v], sum[r][v]);
+      const vector left = dot_broadcast(base[r / rows_per_base][(r % rows_per_base) * a_row_stride]);
+      OD_UNROLL for (int v = 0; v < V; v++) sum[r][v] = dot_multiply_add<T>(left, right[v], sum[r][v]);
     }
     OD_UNROLL for (int g = 0; g < bases; g++) base[g] += a_k_stride;
   }
@@ -55,9 +65,8 @@ OD_NOINLINE void dot_block(const T* a, i64 a_row_stride, i64 a_k_stride, const T
 
 // The first n <= columns elements of each of `rows` rows.
 template <class T>
-OD_NOINLINE void dot_copy_part(const T* from, i64 from_stride, T* to, i64 to_stride, i64 rows,
-                                    i64 n) {
-  constexpr int L = dot_config<T>::lanes;
+OD_NOINLINE void dot_copy_part(const T* from, i64 from_stride, T* to, i64 to_stride, i64 rows, i64 n) {
+  constexpr int L = native_lanes<T>;
   for (i64 r = 0; r < rows; r++) {
     _Pragma("GCC unroll 1") for (i64 j = 0; j < n; j += L)
       store_range<L>(to + r * to_stride + j, load_range<L>(from + r * from_stride + j, 0, n - j, 0), 0, n - j);
@@ -66,19 +75,21 @@ OD_NOINLINE void dot_copy_part(const T* from, i64 from_stride, T* to, i64 to_str
 
 // All panels of B for all rows. Rows are the outer loop: R rows of A stay in L1 while the panels stream from L2.
 template <class T>
-OD_NOINLINE void dot_panels(const T* a, i64 a_row_stride, i64 a_k_stride, const T* b, i64 b_k_stride,
-                                   i64 b_panel_stride, T* c, i64 c_row_stride, i64 m, i64 n, i64 k,
-                                   bool accumulate) {
+OD_NOINLINE void dot_panels(const typename dot_config<T>::element* a, i64 a_row_stride, i64 a_k_stride,
+                            const typename dot_config<T>::element* b, i64 b_k_stride, i64 b_panel_stride,
+                            typename dot_config<T>::result* c, i64 c_row_stride, i64 m, i64 n, i64 k,
+                            bool accumulate) {
+  typedef typename dot_config<T>::result result;
   constexpr int full = dot_config<T>::rows, columns = dot_config<T>::columns;
   // Eight rows keep both multiply-add units busy; four with two vectors just do.
   constexpr int half = full > 8 ? 8 : full;
-  alignas(64) T partial[full * columns] = {};
+  alignas(64) result partial[full * columns] = {};
   while (m > 0) {
     i64 rows = m >= full ? full : m >= half ? half : m >= 4 ? 4 : m;
-    const T* panel = b;
+    const auto* panel = b;
     for (i64 j = 0; j < n; j += columns) {
       bool whole = n - j >= columns;
-      T* to = whole ? c + j : partial;
+      result* to = whole ? c + j : partial;
       i64 stride = whole ? c_row_stride : (i64)columns;
       if (!whole && accumulate) dot_copy_part(c + j, c_row_stride, to, stride, rows, n - j);
       if (rows == full)
@@ -99,9 +110,9 @@ OD_NOINLINE void dot_panels(const T* a, i64 a_row_stride, i64 a_k_stride, const 
 // B as pack_b leaves it: panel p holds columns p * columns.. of all k, row after row; `b_panel_stride` is
 // columns * (the k extent that was packed), so a call may use a part of the packed k.
 template <class T>
-OD_INLINE void dot_packed(const T* a, i64 a_row_stride, i64 a_k_stride, const T* b,
-                                 i64 b_panel_stride, T* c, i64 c_row_stride, i64 m, i64 n, i64 k,
-                                 bool accumulate) {
+OD_INLINE void dot_packed(const typename dot_config<T>::element* a, i64 a_row_stride, i64 a_k_stride,
+                          const typename dot_config<T>::element* b, i64 b_panel_stride,
+                          typename dot_config<T>::result* c, i64 c_row_stride, i64 m, i64 n, i64 k, bool accumulate) {
   dot_panels<T>(a, a_row_stride, a_k_stride, b, dot_config<T>::columns, b_panel_stride, c, c_row_stride, m, n, k,
                 accumulate);
 }
@@ -109,8 +120,8 @@ OD_INLINE void dot_packed(const T* a, i64 a_row_stride, i64 a_k_stride, const T*
 // B as rows in memory, unit column stride. Columns beyond the last whole panel go through a small packed copy, so
 // nothing outside of B is read.
 template <class T>
-OD_INLINE void dot_direct(const T* a, i64 a_row_stride, i64 a_k_stride, const T* b, i64 b_k_stride,
-                                 T* c, i64 c_row_stride, i64 m, i64 n, i64 k, bool accumulate) {
+OD_INLINE void dot_direct(const T* a, i64 a_row_stride, i64 a_k_stride, const T* b, i64 b_k_stride, T* c,
+                          i64 c_row_stride, i64 m, i64 n, i64 k, bool accumulate) {
   constexpr int columns = dot_config<T>::columns, piece = 64;
   i64 whole = n / columns * columns;
   if (whole > 0)

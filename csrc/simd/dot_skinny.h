@@ -59,7 +59,7 @@ OD_NOINLINE void dot_inner_block(const T* a, i64 a_row_stride, const S* b, i64 b
     }
     OD_UNROLL for (int r = 0; r < R; r++) {
       const vector x = dot_load(left[r] + i);
-      OD_UNROLL for (int j = 0; j < N; j++) sum[r][j] = dot_fma(x, w[j], sum[r][j]);
+      OD_UNROLL for (int j = 0; j < N; j++) sum[r][j] = dot_multiply_add<T>(x, w[j], sum[r][j]);
     }
   }
   if (i < k) {
@@ -67,7 +67,7 @@ OD_NOINLINE void dot_inner_block(const T* a, i64 a_row_stride, const S* b, i64 b
     OD_UNROLL for (int j = 0; j < N; j++) w[j] = dot_load_as<T>(right[j] + i, k - i);
     OD_UNROLL for (int r = 0; r < R; r++) {
       const vector x = dot_load_as<T>(left[r] + i, k - i);
-      OD_UNROLL for (int j = 0; j < N; j++) sum[r][j] = dot_fma(x, w[j], sum[r][j]);
+      OD_UNROLL for (int j = 0; j < N; j++) sum[r][j] = dot_multiply_add<T>(x, w[j], sum[r][j]);
     }
   }
   alignas(64) vector sums[R * N];

@@ -14,23 +14,46 @@
 
 namespace od {
 
-// The shape of the register tile: `rows` x `vectors` accumulators. 12 x 2 leaves 8 of 32 registers for operands; the
-// 16-register ISAs take what fits. `columns` is the width of a packed panel.
+// How a product is computed. float and double stand for themselves; the others take several steps of k at once, as
+// groups that fill 32 bits: `pairs` two 16-bit integers, `quads` four bytes.
+struct pairs {};
+struct quads {};
+
+template <class T>
+struct dot_types {
+  typedef T element, result;
+  static constexpr int group = 1;
+};
+template <>
+struct dot_types<pairs> {
+  typedef i32 element, result;
+  static constexpr int group = 2;
+};
+template <>
+struct dot_types<quads> {
+  typedef i32 element, result;
+  static constexpr int group = 4;
+};
+
+// The register tile: `rows` x `vectors` accumulators. 12 x 2 leaves 8 of 32 registers for operands; the 16-register
+// ISAs take what fits. `columns` is the width of a packed panel.
 template <class T>
 struct dot_config {
-  static constexpr int lanes = native_lanes<T>;
+  typedef typename dot_types<T>::element element;
+  typedef typename dot_types<T>::result result;
+  static constexpr int lanes = native_lanes<element>;
 #if defined(OD_AVX512)
   static constexpr int rows = 12, vectors = 2;
 #elif defined(__aarch64__)
   static constexpr int rows = 8, vectors = 3;
-#elif defined(OD_AVX2) && defined(OD_HAS_FMA)
+#elif defined(OD_AVX2)
   static constexpr int rows = 6, vectors = 2;
 #else
   static constexpr int rows = 4, vectors = 2;
 #endif
   static constexpr int columns = lanes * vectors;
-  typedef vec<T, lanes> vector;
-  typedef T anywhere __attribute__((vector_size(native_bytes), aligned(1), may_alias));
+  typedef vec<element, lanes> vector;
+  typedef element anywhere __attribute__((vector_size(native_bytes), aligned(1), may_alias));
 };
 
 // The micro-kernels are mostly these three, so they are as shallow as can be: every level of inlining shows in the
@@ -51,15 +74,42 @@ OD_INLINE typename dot_config<T>::vector dot_broadcast(T x) {
   return x - typename dot_config<T>::vector{};
 }
 
-// Two roundings where the ISA has no fused multiply-add: there, exact emulation would cost far too much.
-template <class V>
-OD_INLINE V dot_fma(V a, V b, V c) {
-#if defined(OD_HAS_FMA)
-  return detail::fma_register(a, b, c);
+// c + a * b. Two roundings where the ISA has no fused multiply-add: there, exact emulation would cost far too much.
+template <class T, class V>
+OD_INLINE V dot_multiply_add(V a, V b, V c) {
+  if constexpr (same<T, pairs>) {
+#if defined(__AVX512VNNI__) && defined(OD_AVX512)
+    return __builtin_ia32_vpdpwssd_v16si(c, a, b);
+#elif defined(OD_AVX512)
+    return c + __builtin_ia32_pmaddwd512_mask((raw<i16, 32>)a, (raw<i16, 32>)b, V{}, (unsigned short)-1);
+#elif defined(OD_AVX2)
+    return c + __builtin_ia32_pmaddwd256((raw<i16, 16>)a, (raw<i16, 16>)b);
+#elif defined(__x86_64__)
+    return c + __builtin_ia32_pmaddwd128((raw<i16, 8>)a, (raw<i16, 8>)b);
 #else
-  return a * b + c;
+    return c + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
 #endif
+  } else if constexpr (same<T, quads>) {
+    // a unsigned, b signed; the sum of the four products is not saturated.
+#if defined(__AVX512VNNI__) && defined(OD_AVX512)
+    return __builtin_ia32_vpdpbusd_v16si(c, a, b);
+#elif defined(__AVXVNNI__) && defined(OD_AVX2)
+    return __builtin_ia32_vpdpbusd_v8si(c, a, b);
+#else
+    return c;
+#endif
+  } else {
+#if defined(OD_HAS_FMA)
+    return detail::fma_register(a, b, c);
+#else
+    return a * b + c;
+#endif
+  }
 }
+
+#if (defined(__AVX512VNNI__) && defined(OD_AVX512)) || (defined(__AVXVNNI__) && defined(OD_AVX2))
+#define OD_DOT_QUADS 1
+#endif
 
 // A register of S at p, as T; with n, only the first n lanes, the others zero.
 template <class T, class S>

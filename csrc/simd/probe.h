@@ -17,7 +17,7 @@ OD_NOINLINE i64 probe_fma(i64 iterations) {
   y *= dot_broadcast(T(hidden));
   OD_UNROLL for (int i = 0; i < chains; i++) sum[i] = dot_broadcast(T(hidden * T(i)));
   for (i64 n = 0; n < iterations; n++) {
-    OD_UNROLL for (int i = 0; i < chains; i++) sum[i] = dot_fma(x, y, sum[i]);
+    OD_UNROLL for (int i = 0; i < chains; i++) sum[i] = dot_multiply_add<T>(x, y, sum[i]);
   }
   vector total{};
   OD_UNROLL for (int i = 0; i < chains; i++) total += sum[i];

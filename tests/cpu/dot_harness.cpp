@@ -29,3 +29,20 @@ MATMUL(bf16, float, od::bf16)
   }
 DIRECT(f32, float)
 DIRECT(f64, double)
+
+#define INTEGER(name, A, B)                                                                                           \
+  extern "C" void packed_##name(const A* a, i64 a_m, i64 a_k, const B* b, i64 b_k, i64 b_n, od::i32* c, i64 c_m,      \
+                                i64 m, i64 n, i64 k, i64 k_chunk, int accumulate, od::i32* space) {                   \
+    typedef od::dot_integer<A, B> T;                                                                                  \
+    constexpr i64 columns = od::dot_config<T>::columns;                                                               \
+    const i64 panel_stride = od::packed_rows<T>(k_chunk) * columns;                                                   \
+    od::i32* rows = space + (n + columns - 1) / columns * panel_stride;                                               \
+    for (i64 i = 0; i == 0 || i < k; i += k_chunk) {                                                                  \
+      const i64 depth = k - i < k_chunk ? k - i : k_chunk;                                                            \
+      od::pack_b_integer<T, A>(b + i * b_k, b_k, b_n, depth, n, space, panel_stride);                                 \
+      od::copy_a_integer<T>(a + i * a_k, a_m, a_k, m, depth, rows, k_chunk);                                          \
+      od::dot_packed_integer<T>(rows, k_chunk, space, panel_stride, c, c_m, m, n, depth, accumulate || i > 0);        \
+    }                                                                                                                 \
+  }
+INTEGER(i8, od::i8, od::i8)
+INTEGER(u8, od::u8, od::u8)

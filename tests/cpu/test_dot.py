@@ -13,13 +13,17 @@ HERE = Path(__file__).parent
 SIMD = HERE.parents[1] / "csrc" / "simd"
 FLAGS = ["-O2", "-std=c++17", "-shared", "-fPIC", "-fwrapv", "-fno-math-errno", "-fno-trapping-math",
          "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c"]
 ISAS = {
     "baseline": ([], []),
     "avx2": (["-mavx2", "-mfma", "-mf16c"], ["avx2", "fma", "f16c"]),
-    "avx512": (["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c"], ["avx512f", "avx512bw"]),
+    "avx2_vnni": (["-mavx2", "-mfma", "-mf16c", "-mavxvnni"], ["avx2", "fma", "f16c", "avx_vnni"]),
+    "avx512": (AVX512, ["avx512f", "avx512bw"]),
+    "avx512_vnni": ([*AVX512, "-mavx512vnni"], ["avx512f", "avx512bw", "avx512_vnni"]),
 }
 DTYPES = {"f32": (np.float32, np.float32), "f64": (np.float64, np.float64),
-          "f16": (np.float16, np.float32), "bf16": (ml_dtypes.bfloat16, np.float32)}
+          "f16": (np.float16, np.float32), "bf16": (ml_dtypes.bfloat16, np.float32),
+          "i8": (np.int8, np.int32), "u8": (np.uint8, np.int32)}
 SIZES = [(1, 1, 1), (3, 5, 7), (12, 32, 16), (13, 33, 17), (37, 53, 71), (2, 64, 100), (29, 100, 3), (24, 96, 130),
          (5, 31, 33), (8, 48, 64), (0, 4, 4), (4, 0, 4), (6, 9, 0)]
 
@@ -52,7 +56,11 @@ def integers(*values):
 
 def matrix(rng, rows, columns, dtype, layout):
     """Small integers in one of several memory layouts; returns the array and its strides in elements."""
-    values = rng.integers(-8, 9, (rows, columns)).astype(dtype)
+    if np.dtype(dtype).kind in "iu":
+        info = np.iinfo(dtype)
+        values = rng.choice(np.array([info.min, info.max, 1, 100], dtype), (rows, columns))
+    else:
+        values = rng.integers(-8, 9, (rows, columns)).astype(dtype)
     if layout == "columns":
         array = np.asfortranarray(values)
     elif layout == "strided":
@@ -90,8 +98,8 @@ def test_packed(library, dtype, layouts):
         a, a_strides = matrix(rng, m, k, source, layouts[0])
         b, b_strides = matrix(rng, k, n, source, layouts[1])
         expected = a.astype(np.float64) @ b.astype(np.float64)
-        start = rng.integers(-9, 9, (m, n)) if accumulate else np.nan
-        space = np.full((n + 64) * k + (m + 1) * (k + 64) + 64, np.nan, result)
+        start = rng.integers(-9, 9, (m, n)) if accumulate else 12345 if result is np.int32 else np.nan
+        space = np.full((n + 64) * (k + 40) + (m + 1) * (k + 100), 1e9, result)
         for chunk in {max(k, 1), 16, 33}:
             c = Output(m, n, result, start)
             getattr(library, f"packed_{dtype}")(
