@@ -1,0 +1,258 @@
+"""Launching a kernel: arguments are bound and checked, the kernel is specialised and compiled, and runs.
+
+A call first tries the kernel's `Launcher` (C++), which knows the calls that went the long way once. All checks, and
+all error messages, are on the long way here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from numpy.typing import NDArray
+
+from opdsl._runtime import MISS, Entry, Launcher
+from opdsl.ir.core import Kernel as IrKernel
+from opdsl.ir.core import walk
+from opdsl.ir.types import TensorType
+from opdsl.lang.annotations import TensorAnnotation
+from opdsl.lang.errors import ArgumentError
+from opdsl.lang.kernel import Kernel, constexpr_key
+from opdsl.runtime import arrays, binding
+from opdsl.runtime.knobs import knobs
+from opdsl.targets.base import Executable, Request, find_target, target_names
+
+if TYPE_CHECKING:
+    from opdsl._runtime import LaunchReport
+
+Argument = Any  # an array or a scalar
+
+
+@runtime_checkable
+class NativeExecutable(Protocol):
+    """An executable that is a C function: calls of it need no Python. `report` raises or prints what it reported."""
+
+    entry: Entry
+
+    def report(self, report: LaunchReport) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What the compiler needs to know of one call."""
+
+    kernel: IrKernel
+    constexprs: Mapping[str, Any]
+    unit_axes: tuple[int | None, ...]
+    may_alias: bool
+    written: frozenset[int]
+
+
+def written_parameters(kernel: IrKernel) -> frozenset[int]:
+    """The places of the tensors that a kernel writes."""
+    places = {id(value): place for place, value in enumerate(kernel.parameters)}
+    targets = (op.operands[1] for op in walk(kernel.body) if op.name == "copy_out")
+    return frozenset(places[id(target)] for target in targets)
+
+
+def contiguous_request(kernel: IrKernel, **options: Any) -> Request:
+    """The request for C-contiguous arguments that share no memory: what `opdsl inspect` and `build` compile."""
+    types = [value.type for value in kernel.parameters]
+    axes = tuple(len(t.dims) - 1 if isinstance(t, TensorType) and t.dims else None for t in types)
+    return Request(kernel, axes, options=options)
+
+
+class _Variant:
+    """The calls of a kernel with one target and one set of constexprs given by the user."""
+
+    def __init__(self, launch: KernelLaunch, target: str, constexprs: Mapping[str, Any]) -> None:
+        self.launch = launch
+        self.target = target
+        self.constexprs = dict(constexprs)
+        self.fast: Launcher | None = None
+        self.written: frozenset[int] = frozenset()
+        self.executables: dict[Hashable, Executable] = {}
+        self.by_fast_key: dict[bytes, Executable] = {}
+
+    def run(self, arguments: Sequence[Argument]) -> None:
+        """Runs on arguments in parameter order, each an array already."""
+        if self.fast is not None:
+            result = self.fast(*arguments)
+            if result is not MISS:
+                self.finish(result, arguments)
+                return
+        kernel = self.launch.kernel
+        ordered = binding.checked_scalars(kernel, arguments)
+        facts = _facts(kernel, ordered, self.constexprs)
+        executable = self._executable(facts)
+        self._remember(facts, ordered, executable)
+        executable(ordered)
+
+    def finish(self, result: Any, arguments: Sequence[Argument]) -> None:
+        """Deals with what a native executable reported."""
+        if result is None:
+            return
+        assert self.fast is not None
+        key = self.fast.key(*arguments)
+        executable = self.by_fast_key.get(key) if key is not None else None
+        if isinstance(executable, NativeExecutable):
+            executable.report(result)
+
+    def _executable(self, facts: _Facts) -> Executable:
+        kernel = facts.kernel
+        key = (id(kernel), facts.unit_axes, facts.may_alias)
+        with self.launch.lock:
+            executable = self.executables.get(key)
+            if executable is None:
+                target = _find_target(self.target)
+                executable = target.compile(Request(kernel, facts.unit_axes, facts.may_alias))
+                self.executables[key] = executable
+        return executable
+
+    def _remember(self, facts: _Facts, arguments: Sequence[Argument], executable: Executable) -> None:
+        """Lets the Launcher take the next call like this one. Calls whose arguments share memory stay on the long
+        way, which tells harmless overlaps from others."""
+        if facts.may_alias:
+            return
+        with self.launch.lock:
+            if self.fast is None:
+                self.fast = self._new_launcher(facts)
+                self.written = facts.written
+            if self.fast is None or facts.written != self.written:
+                return
+            key = self.fast.key(*arguments)
+            if key is None or int.from_bytes(key[:8], "little"):
+                return
+            self.by_fast_key[key] = executable
+            self.fast.register(key, executable.entry if isinstance(executable, NativeExecutable) else executable)
+
+    def _new_launcher(self, facts: _Facts) -> Launcher | None:
+        kernel = self.launch.kernel
+        plan: list[tuple[Any, ...]] = []
+        for place, parameter in enumerate(kernel.signature.parameters):
+            annotation = parameter.annotation
+            if isinstance(annotation, TensorAnnotation):
+                plan.append(("tensor", annotation.dims, place in facts.written))
+            elif isinstance(annotation.dtype, str):
+                return None  # the type of this scalar comes from a tensor: the Launcher does not know it
+            else:
+                plan.append(("scalar", annotation.dtype.name))
+        bound = [name for name in kernel.signature.constexprs if name in kernel.signature.symbols]
+        try:
+            return Launcher(plan, bound)
+        except ValueError:
+            return None  # more parameters than it takes
+
+
+class KernelLaunch:
+    """All calls of one kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.lock = threading.RLock()
+        self._variants: dict[Hashable, _Variant] = {}
+        self._generation = -1
+        self._state: Hashable = ()
+        arrays.numpy_dtypes()  # makes the narrow floats known to the Launcher
+
+    def __call__(self, *arguments: Any, target: str | None = None, **named: Any) -> None:
+        kernel = self.kernel
+        ordered, constexprs = binding.bind(kernel, arguments, named)
+        variant = self.variant(target, constexprs)
+        variant.run(binding.as_arrays(kernel, ordered))
+        if target is None and not constexprs:
+            kernel.use_fast(variant.fast, variant.finish, self._generation)
+
+    def variant(self, target: str | None, constexprs: Mapping[str, Any]) -> _Variant:
+        if knobs.generation != self._generation:
+            self._state = tuple(sorted((name, repr(value)) for name, value in knobs.overrides.items()))
+            self._generation = knobs.generation
+        if target is None:
+            target = knobs.target
+        elif not isinstance(target, str):
+            raise ArgumentError(
+                f"{self.kernel.name}: target is {target!r}", f'give a string: {", ".join(map(repr, target_names()))}'
+            )
+        key: Hashable = (target, self._state, tuple((k, constexpr_key(v)) for k, v in constexprs.items()))
+        try:
+            variant = self._variants.get(key)
+        except TypeError:
+            return _Variant(self, target, constexprs)  # not hashable: an error follows that says which
+        if variant is None:
+            variant = self._variants[key] = _Variant(self, target, constexprs)
+        return variant
+
+
+def _find_target(name: str) -> Any:
+    try:
+        return find_target(name)
+    except ValueError as error:
+        raise ArgumentError(str(error), 'give target="interp" or target="cpu", or none for the default') from None
+
+
+def _facts(kernel: Kernel, arguments: Sequence[Argument], constexprs: Mapping[str, Any]) -> _Facts:
+    specialised, values = binding.specialised(kernel, arguments, constexprs)
+    written = written_parameters(specialised)
+    unit_axes: list[int | None] = []
+    tensors: dict[int, NDArray[Any]] = {}
+    for place, (parameter, argument) in enumerate(zip(kernel.signature.parameters, arguments, strict=True)):
+        if not isinstance(parameter.annotation, TensorAnnotation):
+            unit_axes.append(None)
+            continue
+        try:
+            info = arrays.describe(argument, parameter.name, written=place in written)
+        except arrays.ArgumentError as error:
+            raise binding.argument_error(kernel, error) from None
+        unit_axes.append(info.unit_axis)
+        tensors[place] = argument
+    may_alias = _check_sharing(kernel, tensors, written)
+    return _Facts(specialised, values, tuple(unit_axes), may_alias, written)
+
+
+def _check_sharing(kernel: Kernel, tensors: Mapping[int, NDArray[Any]], written: frozenset[int]) -> bool:
+    """Whether a written tensor shares memory with another argument. Refuses it where that cannot go well."""
+    shares = False
+    for place in sorted(written):
+        target = tensors[place]
+        for other, array in tensors.items():
+            if other == place or (other in written and other < place) or not arrays.may_share_memory(target, array):
+                continue
+            names = [kernel.signature.parameters[i].name for i in (place, other)]
+            if other in written:
+                raise ArgumentError(
+                    f"{kernel.name}: {names[0]!r} and {names[1]!r} share memory, and the kernel writes both",
+                    "give each its own array",
+                )
+            if not _same_view(target, array):
+                raise ArgumentError(
+                    f"{kernel.name}: {names[0]!r}, which the kernel writes, overlaps {names[1]!r} in part, so the result "
+                    "would depend on the order of its iterations",
+                    f"pass {names[1]}.copy(), or the very same view for both (in place)",
+                )
+            shares = True
+    return shares
+
+
+def _same_view(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    return (
+        a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+        and a.shape == b.shape
+        and a.strides == b.strides
+        and a.dtype == b.dtype
+    )
+
+
+def launcher(kernel: Kernel) -> Callable[..., None]:
+    """What runs the calls of a kernel."""
+    return KernelLaunch(kernel)
+
+
+def lower_call(kernel: Kernel, arguments: Sequence[Any], named: Mapping[str, Any]) -> IrKernel:
+    """The tile IR that a call with these arguments would compile."""
+    named = {name: value for name, value in named.items() if name != "target"}
+    ordered, constexprs = binding.bind(kernel, arguments, named)
+    checked = binding.checked_scalars(kernel, binding.as_arrays(kernel, ordered))
+    return binding.specialised(kernel, checked, constexprs)[0]
+
