@@ -223,7 +223,7 @@ class Cache:
     def _publish(self, root: Path, key: str, parts: Mapping[str, str], build: Callable[[Path], None]) -> Path:
         """Builds in a staging directory and makes it an entry by one rename."""
         staging_root = root / "staging"
-        staging_root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        staging_root.mkdir(mode=0o700, exist_ok=True)
         _remove_stale(staging_root)
         staging = staging_root / f"{key[:16]}-{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}"
         staging.mkdir(mode=0o700)
@@ -232,7 +232,8 @@ class Cache:
             build(staging)
             # No fsync: it would cost more than compiling, and a file torn by a power failure fails its check.
             (staging / MANIFEST).write_text(json.dumps(_manifest(staging, key, parts), indent=1), encoding="utf-8")
-            directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (root / "entries", directory.parent):
+                folder.mkdir(mode=0o700, exist_ok=True)  # the mode counts only for the last folder of a path
             try:
                 staging.rename(directory)
             except OSError as error:

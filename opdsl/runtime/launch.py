@@ -173,7 +173,7 @@ class KernelLaunch:
             target = knobs.target
         elif not isinstance(target, str):
             raise ArgumentError(
-                f"{self.kernel.name}: target is {target!r}", f'give a string: {", ".join(map(repr, target_names()))}'
+                f"{self.kernel.name}: target is {target!r}", f"give a string: {', '.join(map(repr, target_names()))}"
             )
         key: Hashable = (target, self._state, tuple((k, constexpr_key(v)) for k, v in constexprs.items()))
         try:
@@ -255,4 +255,3 @@ def lower_call(kernel: Kernel, arguments: Sequence[Any], named: Mapping[str, Any
     ordered, constexprs = binding.bind(kernel, arguments, named)
     checked = binding.checked_scalars(kernel, binding.as_arrays(kernel, ordered))
     return binding.specialised(kernel, checked, constexprs)[0]
-
