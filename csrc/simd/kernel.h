@@ -1,0 +1,108 @@
+// What generated kernels use beside vectors: bounds of slices, grids, updates, reports.
+#ifndef OPDSL_SIMD_KERNEL_H
+#define OPDSL_SIMD_KERNEL_H
+
+#include "abi.h"
+#include "simd.h"
+
+namespace od {
+
+OD_INLINE i64 smaller(i64 a, i64 b) { return a < b ? a : b; }
+OD_INLINE i64 larger(i64 a, i64 b) { return a > b ? a : b; }
+// Rounds up; b > 0.
+OD_INLINE i64 ceil_div(i64 a, i64 b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
+OD_INLINE bool inside(i64 index, i64 size) { return u64(index) < u64(size); }
+
+// Places k of a slice start, start + step, ... (`length` of them) that lie in 0..size: slice_low <= k < slice_high.
+OD_INLINE i64 slice_low(i64 start, i64 step, i64 length) {
+  return start >= 0 ? 0 : smaller(length, ceil_div(-start, step));
+}
+OD_INLINE i64 slice_high(i64 start, i64 step, i64 length, i64 size) {
+  return larger(0, smaller(length, ceil_div(size - start, step)));
+}
+
+// Iterations of range(start, stop, step); step > 0.
+OD_INLINE i64 trips(i64 start, i64 stop, i64 step) { return stop <= start ? 0 : (stop - start + step - 1) / step; }
+
+// The first n lanes.
+template <int L> OD_INLINE mask<L> first_lanes(i64 n) {
+  const i32 count = n < 0 ? 0 : n > L ? L : i32(n);
+  return lt(iota<i32, L>(), splat<i32, L>(count));
+}
+
+// Lanes whose index lies in 0..size.
+template <class V> OD_INLINE auto inside_lanes(V index, i64 size) {
+  return ge(index, constant<V>(0)) & lt(index, constant<V>(size));
+}
+
+#define OD_UPDATE(name, combined)                                                                        \
+  template <class S> OD_INLINE void plain_##name(S* p, register_of<S> x) {                               \
+    const register_of<S> old = load1(p);                                                                 \
+    store1(p, combined);                                                                                 \
+  }                                                                                                      \
+  template <int L, class S> OD_INLINE void update_##name(S* p, vec<register_of<S>, L> x, mask<L> ok) {   \
+    if (all(ok)) {                                                                                       \
+      const auto old = load<L>(p);                                                                       \
+      store<L>(p, combined);                                                                             \
+    } else {                                                                                             \
+      for (int k = 0; k < L; ++k)                                                                        \
+        if (ok[k]) plain_##name(p + k, x[k]);                                                            \
+    }                                                                                                    \
+  }
+OD_UPDATE(add, old + x)
+OD_UPDATE(max, od::max(old, x))
+OD_UPDATE(min, od::min(old, x))
+#undef OD_UPDATE
+
+// A parallel loop whose body works on a copy of its captured values: copies stay in registers, where values behind the
+// closure's pointer would have to be read again after every store.
+template <class Body>
+OD_INLINE void run_grid(const opdsl_runtime* runtime, i64 count, i64 chunk, i64 scratch_bytes, const Body& body) {
+  struct trampoline {
+    static void call(void* closure, opdsl_i64 begin, opdsl_i64 end, char* scratch) {
+      const Body copy = *static_cast<const Body*>(closure);
+      copy(begin, end, scratch);
+    }
+  };
+  if (count > 0)
+    runtime->parallel_for(runtime, count, chunk, scratch_bytes, &trampoline::call,
+                          const_cast<void*>(static_cast<const void*>(&body)));
+}
+
+// How many iterations of a grid to hand out together, where `same` neighbours share what is remembered: all of these,
+// unless that leaves fewer than eight pieces.
+OD_INLINE i64 memo_chunk(i64 same, i64 total) {
+  return total >= 8 * same ? same : larger(1, smaller(same, total / 8));
+}
+
+// Zeros in `rows` rows of `columns` elements.
+template <class T> OD_INLINE void fill_rows(T* p, i64 row_stride, i64 rows, i64 columns) {
+  for (i64 i = 0; i < rows; ++i)
+    for (i64 j = 0; j < columns; ++j) p[i * row_stride + j] = T(0);
+}
+
+// C (+)= A . B in i32, any integer elements; every operand's rows have unit column stride.
+template <class S>
+OD_INLINE void dot_plain(const S* a, i64 a_row_stride, i64 a_k_stride, const S* b, i64 b_k_stride, i32* c,
+                           i64 c_row_stride, i64 m, i64 n, i64 k, bool accumulate) {
+  for (i64 i = 0; i < m; ++i) {
+    i32* row = c + i * c_row_stride;
+    if (!accumulate)
+      for (i64 j = 0; j < n; ++j) row[j] = 0;
+    for (i64 l = 0; l < k; ++l) {
+      const u32 left = u32(a[i * a_row_stride + l * a_k_stride]);
+      const S* right = b + l * b_k_stride;
+      for (i64 j = 0; j < n; ++j) row[j] = i32(u32(row[j]) + left * u32(right[j]));
+    }
+  }
+}
+
+// Keeps the site of the first od.assert_ that failed.
+OD_INLINE void record_failure(i32* failed, i32 site) {
+  i32 none = 0;
+  __atomic_compare_exchange_n(failed, &none, site + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+}  // namespace od
+
+#endif

@@ -1,0 +1,119 @@
+"""What the planner needs to know of a whole kernel: definitions, users, depths, what is written, what is costly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from opdsl.ir.core import Gather, Kernel, Op, Point, Region, Slice, Value
+from opdsl.ir.types import TensorType, TileType, shape_of
+
+# Tile ops that are evaluated inside the loops of their users.
+INLINE_SHAPE_OPS = frozenset({"broadcast", "transpose", "extract", "arange"})
+ROOT_OPS = frozenset({"reduce", "reduce_custom", "arg_reduce", "scan", "scan_custom", "dot", "sort", "concat"})
+CONTROL_OPS = frozenset({"parallel", "for", "while", "if"})
+
+# Cycles for each vector, roughly; what is above CHEAP is not computed twice.
+COSTS = {
+    **dict.fromkeys(("exp", "exp2", "expm1", "sigmoid", "tanh", "erf", "log", "log2", "log10", "log1p"), 12),
+    **dict.fromkeys(("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "pow", "atan2", "ipow"), 20),
+    **dict.fromkeys(("div", "sqrt", "rsqrt", "floordiv", "mod"), 8),
+    "random_bits": 40,
+    "cast": 1,
+}
+CHEAP = 7
+MASK_OPS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "and", "or"})
+
+
+@dataclass
+class Facts:
+    """Facts of one kernel."""
+
+    kernel: Kernel
+    definition: dict[Value, Op] = field(default_factory=dict)
+    block_of: dict[Value, Region] = field(default_factory=dict)
+    users: dict[Value, list[tuple[Op, Region]]] = field(default_factory=dict)
+    parents: dict[Region, tuple[Op, Region] | None] = field(default_factory=dict)
+    written: set[Value] = field(default_factory=set)  # tensors
+
+    def op(self, value: Value) -> Op | None:
+        """The op that defines a value, None for block arguments."""
+        return self.definition.get(value)
+
+    def chain(self, region: Region) -> Iterator[tuple[Op, Region]]:
+        """The control ops around a region, innermost first, each with the region that it stands in."""
+        entry = self.parents[region]
+        while entry is not None:
+            yield entry
+            entry = self.parents[entry[1]]
+
+
+def gather_facts(kernel: Kernel) -> Facts:
+    facts = Facts(kernel)
+    facts.parents[kernel.body] = None
+
+    def visit(region: Region) -> None:
+        for argument in region.arguments:
+            facts.block_of[argument] = region
+            facts.users.setdefault(argument, [])
+        for op in region.ops:
+            for operand in op.operands:
+                facts.users.setdefault(operand, []).append((op, region))
+            for result in op.results:
+                facts.definition[result] = op
+                facts.block_of[result] = region
+                facts.users.setdefault(result, [])
+            if op.name == "copy_out":
+                facts.written.add(op.operands[1])
+            for inner in op.regions:
+                facts.parents[inner] = (op, region)
+                visit(inner)
+
+    visit(kernel.body)
+    return facts
+
+
+def is_tile(value: Value) -> bool:
+    return isinstance(value.type, TileType)
+
+
+def trivial_reshape(op: Op) -> bool:
+    """A reshape that only adds or drops dims of 1."""
+    before = [n for n in shape_of(op.operands[0].type) if n != 1]
+    return before == [n for n in shape_of(op.result.type) if n != 1]
+
+
+def is_inline(op: Op) -> bool:
+    """Whether a tile op can be evaluated inside the loops of its users."""
+    from opdsl.ir.ops import OPS
+
+    if not op.results or not is_tile(op.results[0]):
+        return False
+    if op.name == "reshape":
+        return is_tile(op.operands[0]) and trivial_reshape(op)
+    return OPS[op.name].category == "elementwise" or op.name in INLINE_SHAPE_OPS or op.name == "copy_in"
+
+
+def own_cost(op: Op) -> int:
+    """Cycles for each vector of an inline op itself, without its operands."""
+    if op.name in COSTS:
+        return COSTS[op.name]
+    if op.name == "copy_in":
+        gathered = any(isinstance(spec, Gather) for spec in op.attributes["index"])
+        return 4 if gathered else 1
+    if op.name in INLINE_SHAPE_OPS or op.name == "reshape":
+        return 0
+    return 1
+
+
+def tensor_index(op: Op) -> list[tuple[Slice | Point | Gather, Value]]:
+    """Pairs of an access's index spec and its operand, a pair for each dim of the tensor."""
+    first = 1 if op.name == "copy_in" else 2
+    specs = op.attributes["index"]
+    return list(zip(specs, op.operands[first : first + len(specs)], strict=True))
+
+
+def tensor_of(op: Op) -> Value:
+    tensor = op.operands[0] if op.name == "copy_in" else op.operands[1]
+    assert isinstance(tensor.type, TensorType)
+    return tensor

@@ -1,0 +1,28 @@
+"""Instruction sets as data: a new one is an entry here and its parts of csrc/simd."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Isa:
+    """`vector_bytes` is the width that generated loops use; `flags` are the compiler's."""
+
+    name: str
+    vector_bytes: int
+    flags: tuple[str, ...]
+    dot_registers: tuple[int, int]  # rows and vectors of the f32 register block
+
+
+ISAS: dict[str, Isa] = {
+    "avx512": Isa(
+        "avx512",
+        64,
+        ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512cd", "-mavx2", "-mfma", "-mf16c", "-mbmi2"),
+        (12, 2),
+    ),
+    "avx2": Isa("avx2", 32, ("-mavx2", "-mfma", "-mf16c", "-mbmi2"), (6, 2)),
+    "baseline": Isa("baseline", 16, (), (4, 2)),
+    "neon": Isa("neon", 16, (), (8, 2)),
+}

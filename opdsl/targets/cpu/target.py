@@ -1,0 +1,124 @@
+"""The target `cpu`: tile IR -> loops -> C++ -> a shared object. `cpu:avx2` and the like force an instruction set."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from opdsl import _runtime
+from opdsl.ir.printer import canonical_text, print_kernel
+from opdsl.passes.pipeline import run_passes
+from opdsl.runtime import toolchain
+from opdsl.runtime.cache import default_cache
+from opdsl.runtime.knobs import knobs
+from opdsl.targets.base import Request
+from opdsl.targets.cpu.isa import ISAS, Isa
+from opdsl.targets.cpu.lowering import Lowering, Site, entry_name
+
+# No lane's result may depend on its neighbours or on how the compiler feels: no contraction, no reassociation.
+POLICY_FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fwrapv", "-mprefer-vector-width=512")
+
+
+class CpuTarget:
+    """Generated C++ for one instruction set."""
+
+    def __init__(self, option: str = "") -> None:
+        name = option or knobs.isa or _runtime.best_isa()
+        if name not in ISAS:
+            raise ValueError(f"there is no instruction set {name!r}; the target cpu knows {', '.join(ISAS)}")
+        self.isa = ISAS[name]
+        self.name = f"cpu:{name}"
+
+    def stages(self, request: Request) -> Mapping[str, str]:
+        """ir, the passes' results, loops, c++, assembly."""
+        record = {"ir": print_kernel(request.kernel)}
+        lowering, text = _lower(request, self.isa, record)
+        record["loops"] = "\n".join(lowering.report) + "\n"
+        record["c++"] = text
+        with tempfile.TemporaryDirectory() as directory:
+            source = Path(directory) / "kernel.cpp"
+            source.write_text(text)
+            record["assembly"] = toolchain.compile_assembly(source, flags(self.isa))
+        return record
+
+    def compile(self, request: Request) -> CpuExecutable:
+        """Compiles, or takes from the cache. Raises ToolchainError where there is no usable compiler."""
+        if not _runtime.supports_isa(self.isa.name):
+            raise ValueError(f"this machine does not have {self.isa.name}; it has {_runtime.best_isa()} and less")
+        kernel = request.kernel
+        parts = {
+            "target": self.name,
+            "ir": canonical_text(kernel),
+            "name": kernel.name,
+            "unit_axes": repr(request.unit_axes),
+            "may_alias": repr(request.may_alias),
+            "toolchain": toolchain.fingerprint(flags(self.isa)),
+            "generator": generator_digest(),
+        }
+
+        def build(directory: Path) -> None:
+            _, text = _lower(request, self.isa)
+            source = directory / "kernel.cpp"
+            source.write_text(text)
+            toolchain.compile_shared_object(source, directory / "kernel.so", flags(self.isa))
+
+        directory = default_cache().get_or_build(parts, build)
+        entry = _runtime.load(str(directory / "kernel.so"), entry_name(kernel.name))
+        return CpuExecutable(request, entry)
+
+
+def flags(isa: Isa) -> tuple[str, ...]:
+    """The compiler's flags for generated code."""
+    return (*POLICY_FLAGS[:-1], *isa.flags, *(POLICY_FLAGS[-1:] if isa.name == "avx512" else ()))
+
+
+def generator_digest() -> str:
+    """Changes whenever the code generator does, so that a cached kernel is never an older generator's."""
+    global _digest
+    if _digest is None:
+        import hashlib
+
+        digest = hashlib.sha256()
+        root = Path(__file__).parent
+        for path in sorted([*root.glob("*.py"), *(root.parent.parent / "passes").glob("*.py")]):
+            digest.update(path.read_bytes())
+        _digest = digest.hexdigest()
+    return _digest
+
+
+_digest: str | None = None
+
+
+def _lower(request: Request, isa: Isa, record: dict[str, str] | None = None) -> tuple[Lowering, str]:
+    kernel = run_passes(request.kernel, record=record)
+    lowering = Lowering(Request(kernel, request.unit_axes, request.may_alias, request.options), isa)
+    return lowering, lowering.text()
+
+
+class CpuExecutable:
+    """A loaded kernel."""
+
+    def __init__(self, request: Request, entry: _runtime.Entry) -> None:
+        self.entry = entry
+        self._kernel = request.kernel
+        self._sites: list[Site] | None = None
+
+    def __call__(self, arguments: Sequence[np.ndarray[Any, Any] | int | float | bool]) -> None:
+        arrays = [a for a in arguments if isinstance(a, np.ndarray)]
+        scalars = [a for a in arguments if not isinstance(a, np.ndarray)]
+        report = self.entry(arrays, scalars)
+        if report is not None:
+            self.report(report)
+
+    def report(self, report: _runtime.LaunchReport) -> None:
+        """Prints what the kernel printed; raises what it found wrong."""
+        from opdsl.targets.cpu.reports import deliver
+
+        deliver(self._kernel, report)
+
+
+__all__ = ["CpuExecutable", "CpuTarget", "flags"]
