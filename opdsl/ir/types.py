@@ -8,9 +8,9 @@ from typing import Literal
 Kind = Literal["float", "int", "uint", "bool"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DType:
-    """An element type. `bits` is its width in memory (bool takes 8)."""
+    """An element type, one object each. `bits` is its width in memory (bool takes 8)."""
 
     name: str
     kind: Kind
@@ -38,6 +38,10 @@ class DType:
     def __repr__(self) -> str:
         return self.name
 
+    def __reduce__(self) -> str | tuple[object, ...]:
+        # Copies are the object itself: dtypes are compared by identity, which is faster than by their fields.
+        return _dtype_by_name, (self.name,)
+
 
 f64 = DType("f64", "float", 64)
 f32 = DType("f32", "float", 32)
@@ -58,6 +62,10 @@ bool_ = DType("bool", "bool", 8)
 DTYPES: dict[str, DType] = {
     d.name: d for d in (f64, f32, f16, bf16, f8e4m3, f8e5m2, i64, i32, i16, i8, u64, u32, u16, u8, bool_)
 }
+
+
+def _dtype_by_name(name: str) -> DType:
+    return DTYPES[name]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from opdsl.ir.core import UNKNOWN, Kernel, Op, Region, Value
 from opdsl.ir.ops import OPS, infer
-from opdsl.ir.types import ScalarType
+from opdsl.ir.types import ScalarType, TileType
 from opdsl.passes.dead import remove_dead
 from opdsl.passes.fold import evaluate
 from opdsl.passes.identities import RULES, Number, sink_broadcast
@@ -90,7 +90,9 @@ class _Simplifier:
                 self._replaced[op.result] = replacement
                 return
         key = self._key(op)
-        for scope in reversed(self._known):
+        # Tiles that cost nothing to make again are not kept alive from outside of a loop.
+        cheap = isinstance(op.results[0].type, TileType) and (OPS[op.name].category == "shape" or op.name == "arange")
+        for scope in self._known[-1:] if cheap else reversed(self._known):
             known = scope.get(key)
             if known is not None:
                 self._replaced.update(zip(op.results, known, strict=True))
