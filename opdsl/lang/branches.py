@@ -95,11 +95,7 @@ class Branches(Calls):
     def _If(self, node: ast.If) -> None:
         condition = self.evaluate(node.test)
         if not isinstance(condition, Runtime):
-            try:
-                taken = python(bool, condition)
-            except Exception as failure:
-                raise self.error(node.test, f"this condition has no truth value: {failure}") from None
-            self.execute(node.body if taken else node.orelse)
+            self.execute(node.body if python(bool, condition) else node.orelse)
             return
         self.at(node.test)
         try:
@@ -238,7 +234,7 @@ class Branches(Calls):
         if not same_structure(structure, other):
             raise Misuse(
                 f"the value is {show_structure(structure)} if the condition holds and {show_structure(other)} otherwise",
-                "both must be numbers, scalars or tiles; what is known while compiling cannot depend on a run-time condition",
+                "both must be numbers, scalars or tiles; constexprs cannot depend on a run-time condition",
             )
         try:
             merges = [_Merge(a, b, _met_type(a, b)) for a, b in zip(then_leaves, else_leaves, strict=True)]

@@ -56,9 +56,9 @@ def copy_out(value: Operand, place: Any, mode: str = "set") -> None:
     if mode == "add" and target.tensor.dtype.is_bool:
         raise Misuse("od.copy_out adds to a tensor of bools", 'use mode="max" for a logical or')
     shape = operand.shape if isinstance(operand, Scalar | Tile) else ()
-    if is_number(operand) and isinstance(operand, int) and target.tensor.dtype.is_integer:
-        if not fits(int(operand), target.tensor.dtype):
-            raise Misuse(f"{operand} does not fit into the tensor {target.tensor.name!r} of {target.tensor.dtype}")
+    dtype = target.tensor.dtype
+    if isinstance(operand, int) and dtype.is_integer and not fits(operand, dtype):
+        raise Misuse(f"{operand} does not fit into the tensor {target.tensor.name!r} of {dtype}")
     while len(shape) > len(target.shape) and shape[0] == 1:
         shape = shape[1:]  # as in NumPy's assignment, leading dims of 1 may be too many
     fitting = len(shape) <= len(target.shape) and all(

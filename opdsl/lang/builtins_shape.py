@@ -88,7 +88,8 @@ def arange(start: int, stop: int | None = None, step: int = 1, dtype: DType = i6
     For a run-time start add it: `i + od.arange(BLOCK)`.
     """
     first, last = (0, start) if stop is None else (start, stop)
-    for bound in (first, last, step):
+    bounds: tuple[object, ...] = (first, last, step)
+    for bound in bounds:
         if isinstance(bound, Scalar):
             raise Misuse(
                 f"a bound of od.arange is {describe(bound)}; the length of a tile is known while compiling",
@@ -135,7 +136,7 @@ def reshape(x: Operand, shape: int | Sequence[int], *more: int) -> Scalar | Tile
     if math.prod(shape) != size:
         asked = given if isinstance(given, tuple | list) else (given,)
         raise Misuse(
-            f"od.reshape of a tile of shape {show_shape(operand.shape)} to {show_shape(asked)}: {size} elements do not fit"
+            f"od.reshape of a tile of shape {show_shape(operand.shape)} to {show_shape(asked)}: {size} elements"
         )
     return reshaped(operand, shape)
 
@@ -222,7 +223,7 @@ def concat(tiles: Sequence[Tile], axis: int = 0) -> Tile:
         )
         if not same:
             raise Misuse(
-                f"od.concat of tiles of shapes {show_shape(parts[0].shape)} and {show_shape(part.shape)} along axis {place}",
+                f"od.concat of shapes {show_shape(parts[0].shape)} and {show_shape(part.shape)} along axis {place}",
                 "all sizes but the one along the axis must be equal",
             )
     dtype = common(*parts)

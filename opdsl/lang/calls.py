@@ -118,8 +118,8 @@ class Calls(Expressions):
         if isinstance(function, LocalFunction):
             outer = function.frame
             frame = Frame(outer.source, outer.globals, {}, self.depth, outer)
-            arguments = (function.defaults, function.keyword_defaults)
-            return self._inline(node, frame, function.node, arguments, positional, keywords, function.__name__)
+            captured = (function.defaults, function.keyword_defaults)
+            return self._inline(node, frame, function.node, captured, positional, keywords, function.__name__)
         if isinstance(function, DType):
             if len(positional) != 1 or keywords:
                 raise Misuse(f"od.{function}(...) takes one value, to cast it")
@@ -131,7 +131,8 @@ class Calls(Expressions):
         if function is builtins.range:
             return self._range(positional, keywords)
         if function is builtins.breakpoint:
-            return self._breakpoint()
+            self._breakpoint()
+            return None
         if not callable(function):
             raise Misuse(f"{describe(function)} is called, but is not a function")
         if getattr(function, "opdsl_kernel", False):

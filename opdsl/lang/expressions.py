@@ -34,6 +34,12 @@ _BINARY: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.RShift: ("shr", operator.rshift),
     ast.MatMult: ("dot", operator.matmul),
 }
+_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+    ast.Invert: operator.invert,
+    ast.Not: operator.not_,
+}
 _COMPARE: dict[type[ast.cmpop], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Eq: ("eq", operator.eq),
     ast.NotEq: ("ne", operator.ne),
@@ -42,6 +48,7 @@ _COMPARE: dict[type[ast.cmpop], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Gt: ("gt", operator.gt),
     ast.GtE: ("ge", operator.ge),
 }
+_CONVERSIONS: dict[int, Callable[[Any], str]] = {ord("s"): str, ord("r"): repr, ord("a"): ascii}
 
 
 class PythonFailure(Exception):
@@ -195,13 +202,7 @@ class Expressions:
     def _UnaryOp(self, node: ast.UnaryOp) -> object:
         value = self.evaluate(node.operand)
         if not isinstance(value, Runtime):
-            function = {
-                ast.USub: operator.neg,
-                ast.UAdd: operator.pos,
-                ast.Invert: operator.invert,
-                ast.Not: operator.not_,
-            }
-            return python(function[type(node.op)], value)  # type: ignore[index]
+            return python(_UNARY[type(node.op)], value)
         self.at(node)
         if isinstance(node.op, ast.USub):
             return operators.negate(value)
@@ -316,7 +317,7 @@ class Expressions:
                     parts.append(value)
                     continue
                 spec = "" if part.format_spec is None else str(self.evaluate(part.format_spec))
-                convert = {115: str, 114: repr, 97: ascii}.get(part.conversion)
+                convert = _CONVERSIONS.get(part.conversion)
                 parts.append(python(format, value if convert is None else python(convert, value), spec))
             else:
                 parts.append(self.evaluate(part))

@@ -67,7 +67,7 @@ class FrontEnd(Statements):
             # A defect of ours: still say at which line, and keep the cause for a report.
             location = self.builder.location
             raise CompileError(
-                f"the compiler failed here ({type(failure).__name__}: {failure}); this is a defect of OpDSL, not of the kernel",
+                f"the compiler failed here ({type(failure).__name__}: {failure}), by a defect of OpDSL, not of the kernel",
                 location,
                 self.frame.source.line(location.line),
                 "please report it with this kernel",

@@ -66,7 +66,7 @@ def tensor_slice(item: slice, dim: int | Scalar, name: str, axis: int) -> tuple[
             )
         if type(start) is int and start < 0:
             raise Misuse(
-                f"the slice of {what} starts at {start}, which is out of bounds: negative indices do not count from the end",
+                f"the slice of {what} starts at {start}, out of bounds: negative indices do not count from the end",
                 f"write {dim + start}:",
             )
         stop: Scalar | int = dim
@@ -76,7 +76,7 @@ def tensor_slice(item: slice, dim: int | Scalar, name: str, axis: int) -> tuple[
     if not length.is_constant:
         raise Misuse(
             f"the length of the slice of {what} is not a constant: stop - start depends on run-time values",
-            "write [start:start + BLOCK] with a constexpr BLOCK; what sticks out of bounds reads as `pad` and is not written",
+            "write [start:start + BLOCK] with a constexpr BLOCK; what sticks out of bounds reads `pad`, and is not written",
         )
     count = -(-length.constant // step)
     if count < 1:

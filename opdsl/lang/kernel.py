@@ -137,7 +137,7 @@ class Kernel:
             name = next(n for n, v in values.items() if not _is_hashable(v))
             raise ArgumentError(
                 f"{self.name}: the constexpr {name} is {values[name]!r}, which is not hashable",
-                "kernels are kept for each value of their constexprs: give a tuple for a list, a frozen dataclass for a dict",
+                "a kernel is compiled once for each value: give a tuple, not a list; a frozen dataclass, not a dict",
             ) from None
         if found is None:
             found = self._specialised[key] = self._compile(dtypes, values)

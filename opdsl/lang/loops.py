@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from opdsl.ir.core import Region, Value
 from opdsl.ir.types import ScalarType, i64, shape_of
@@ -250,10 +251,10 @@ class Loops(Branches):
 
     def _mismatch(self, node: ast.AST, variable: _Carried, binding: Binding, before: str, after: str) -> None:
         """The variable is another thing after the body: an error if the body reads it, unusable after it otherwise."""
-        line = self.location(node).line
         shape_hint = "give it the dtype and shape before the loop that it has in the loop, or use another name inside"
         if not variable.is_read:
-            message = f"{variable.name!r} is {before} before the loop at line {line} and {after} inside, so it has no value after it"
+            loop = f"the loop at line {self.location(node).line}"
+            message = f"{variable.name!r} is {before} before {loop} and {after} inside: it has no value after it"
             self._drop(variable, Poison(message, shape_hint))
             return
         raise LoopTypeError(variable.name, binding, variable.initial, before, after)
@@ -378,7 +379,7 @@ class Loops(Branches):
         operands = [self._range_operands(bounds) for bounds in ranges]
         self.at(node)
         region = innermost[0]
-        attributes = {"kind": kind, "depth": depth}
+        attributes: dict[str, Any] = {"kind": kind, "depth": depth}
         for level in range(len(ranges) - 2, -1, -1):
             values = self._kept(carried, outer_arguments[level])
             with self.builder.region((variables[level], *values)) as outer:

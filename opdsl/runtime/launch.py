@@ -74,7 +74,7 @@ class _Variant:
         self.fast: Launcher | None = None
         self.written: frozenset[int] = frozenset()
         self.executables: dict[Hashable, Executable] = {}
-        self.by_fast_key: dict[bytes, Executable] = {}
+        self.by_fast_key: dict[bytes, Any] = {}
 
     def run(self, arguments: Sequence[Argument]) -> None:
         """Runs on arguments in parameter order, each an array already."""
