@@ -43,6 +43,9 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 STALE_STAGING_SECONDS = 3600
 
+# The parts of a key that name an entry to people.
+LABEL_PARTS = ("kernel", "name", "symbol", "target", "isa")
+
 _KEPT_TEXT = 200  # characters of a key part that the manifest shows; a longer one is shown by its digest
 
 
@@ -288,7 +291,7 @@ class Cache:
                 size = sum(path.stat().st_size for path in directory.iterdir())
                 created = float(manifest["created"])
                 parts = manifest["parts"]
-                label = " ".join(str(parts[name]) for name in ("kernel", "isa") if name in parts)
+                label = " ".join(str(parts[name]) for name in LABEL_PARTS if name in parts)
                 found.append(EntryInfo(directory.name, directory, label, created, size))
             except (OSError, ValueError, KeyError, TypeError):
                 continue
