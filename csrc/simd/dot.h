@@ -6,5 +6,6 @@
 #include "dot_kernel.h"
 #include "dot_pack.h"
 #include "dot_skinny.h"
+#include "dot_tiles.h"
 
 #endif

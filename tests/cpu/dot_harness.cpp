@@ -46,3 +46,28 @@ DIRECT(f64, double)
   }
 INTEGER(i8, od::i8, od::i8)
 INTEGER(u8, od::u8, od::u8)
+
+#if defined(OD_DOT_TILES)
+extern "C" int tiles_permitted() { return od::tiles_permitted(); }
+
+#define TILES(name, S)                                                                                                \
+  extern "C" void tiles_##name(const S* a, i64 a_m, i64 a_k, const S* b, i64 b_k, i64 b_n,                            \
+                               od::tiles_config<S>::result* c, i64 c_m, i64 m, i64 n, i64 k, i64 k_chunk,             \
+                               int accumulate, od::i32* space) {                                                      \
+    const i64 panel_stride = od::tiles_panel_rows<S>(k_chunk) * 32, row_stride = od::tiles_groups<S>(k_chunk) + 16;   \
+    od::i32* rows = space + (n + 31) / 32 * panel_stride;                                                             \
+    bool special = false;                                                                                             \
+    od::tiles_begin();                                                                                                \
+    for (i64 i = 0; i == 0 || i < k; i += k_chunk) {                                                                  \
+      const i64 depth = k - i < k_chunk ? k - i : k_chunk;                                                            \
+      special |= od::tiles_pack_b<S>(b + i * b_k, b_k, b_n, depth, n, space, panel_stride);                           \
+      special |= od::tiles_copy_a<S>(a + i * a_k, a_m, a_k, m, depth, rows, row_stride);                              \
+      od::tiles_dot<S>(rows, row_stride, space, panel_stride, c, c_m, m, n, od::tiles_groups<S>(depth),               \
+                       accumulate || i > 0, special);                                                                 \
+    }                                                                                                                 \
+    od::tiles_end();                                                                                                  \
+  }
+TILES(f16, od::f16)
+TILES(bf16, od::bf16)
+TILES(i8, od::i8)
+#endif

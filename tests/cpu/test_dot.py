@@ -36,14 +36,26 @@ def cpu_flags():
     return {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split(":")[1].split()}
 
 
-@pytest.fixture(scope="module", params=ISAS)
-def library(request, tmp_path_factory):
-    flags, needed = ISAS[request.param]
+def build(folder, isa, flags, needed):
     if not set(needed) <= cpu_flags():
-        pytest.skip(f"this machine has no {request.param}")
-    target = tmp_path_factory.mktemp("dot") / f"{request.param}.so"
+        pytest.skip(f"this machine has no {isa}")
+    target = folder.mktemp("dot") / f"{isa}.so"
     subprocess.run(["g++", *FLAGS, *flags, f"-I{SIMD}", str(HERE / "dot_harness.cpp"), "-o", str(target)], check=True)
     return ctypes.CDLL(str(target))
+
+
+@pytest.fixture(scope="module", params=ISAS)
+def library(request, tmp_path_factory):
+    return build(tmp_path_factory, request.param, *ISAS[request.param])
+
+
+@pytest.fixture(scope="module")
+def tiles_library(tmp_path_factory):
+    flags = [*AVX512, "-mavx512vnni", "-mamx-tile", "-mamx-bf16", "-mamx-int8"]
+    library = build(tmp_path_factory, "amx", flags, ["amx_tile", "amx_bf16", "amx_int8"])
+    if not library.tiles_permitted():
+        pytest.skip("the kernel gives no tile registers")
+    return library
 
 
 def pointer(array):
@@ -92,6 +104,36 @@ class Output:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layouts", list(itertools.product(["rows", "columns", "strided", "reversed"], repeat=2)))
 def test_packed(library, dtype, layouts):
+    check_product(library, f"packed_{dtype}", dtype, layouts)
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "i8"])
+@pytest.mark.parametrize("layouts", list(itertools.product(["rows", "columns", "strided", "reversed"], repeat=2)))
+def test_tiles(tiles_library, dtype, layouts):
+    check_product(tiles_library, f"tiles_{dtype}", dtype, layouts)
+
+
+def test_f16_tiles_on_real_and_special_values(tiles_library):
+    """Split into two bf16, f16 products are as exact as in f32, and infinities and NaNs come where they must."""
+    rng = np.random.default_rng(4)
+    m, n, k = 40, 50, 300
+    a, b = rng.standard_normal((m, k)).astype(np.float16), rng.standard_normal((k, n)).astype(np.float16)
+    space = np.zeros(1 << 20, np.int32)
+    for special in (False, True):
+        if special:
+            a[3, 5], a[4, 7], b[9, 11], a[8, 9], b[0, 0], a[9, 0] = np.inf, np.nan, -np.inf, 0, np.inf, 0
+        c = np.empty((m, n), np.float32)
+        tiles_library.tiles_f16(pointer(a), *integers(k, 1), pointer(b), *integers(n, 1), pointer(c),
+                                *integers(n, m, n, k, 128), 0, pointer(space))
+        with np.errstate(invalid="ignore"):
+            exact, single = a.astype(np.float64) @ b.astype(np.float64), a.astype(np.float32) @ b.astype(np.float32)
+        finite = np.isfinite(exact)
+        np.testing.assert_array_equal(c[~finite], exact[~finite].astype(np.float32))
+        error, reference = (np.abs(x[finite] - exact[finite]) for x in (c, single))
+        assert error.max() <= 2 * reference.max() and error.std() <= 2 * reference.std()
+
+
+def check_product(library, function, dtype, layouts):
     source, result = DTYPES[dtype]
     rng = np.random.default_rng(1)
     for (m, n, k), accumulate in itertools.product(SIZES, (False, True)):
@@ -99,10 +141,10 @@ def test_packed(library, dtype, layouts):
         b, b_strides = matrix(rng, k, n, source, layouts[1])
         expected = a.astype(np.float64) @ b.astype(np.float64)
         start = rng.integers(-9, 9, (m, n)) if accumulate else 12345 if result is np.int32 else np.nan
-        space = np.full((n + 64) * (k + 40) + (m + 1) * (k + 100), 1e9, result)
+        space = np.full((n + 64) * (k + 128) + (m + 64) * (k + 128), 1e9, result)
         for chunk in {max(k, 1), 16, 33}:
             c = Output(m, n, result, start)
-            getattr(library, f"packed_{dtype}")(
+            getattr(library, function)(
                 pointer(a), *integers(*a_strides), pointer(b), *integers(*b_strides), pointer(c.inside),
                 *integers(c.row_stride, m, n, k, chunk), int(accumulate), pointer(space))
             c.check(expected + start if accumulate else expected)

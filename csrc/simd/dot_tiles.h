@@ -1,0 +1,212 @@
+// bf16 x bf16 -> f32, f16 x f16 -> f32 and i8 x i8 -> i32 on AMX tiles. f16 goes as two bf16 that add up to it: four
+// exact products, which is still faster than f16 arithmetic and as precise as f32 accumulation. bf16 products treat
+// denormal operands and sums as zero, as the hardware does.
+//
+// A process must be let by the kernel
+// before its first tile instruction: tiles_permitted() asks. The instructions are written as assembly, for they have no form on vectors.
+#ifndef OPDSL_DOT_TILES_H
+#define OPDSL_DOT_TILES_H
+
+#if defined(__AMX_TILE__) && defined(__x86_64__)
+#define OD_DOT_TILES 1
+
+#include "dot_group.h"
+#include "dot_kernel.h"
+
+namespace od {
+
+// Asks the kernel for the tile registers (arch_prctl ARCH_REQ_XCOMP_PERM, XTILEDATA); false where it refuses.
+OD_INLINE bool tiles_permitted() {
+  i64 result;
+  asm volatile("syscall" : "=a"(result) : "0"(158L), "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
+  return result == 0;
+}
+
+// A thread sets the tiles up before its products and gives them back after: context switches are cheaper without.
+OD_INLINE void tiles_begin() {
+  struct alignas(64) {
+    u8 palette, start, reserved[14];
+    u16 bytes_per_row[16];
+    u8 rows[16];
+  } shape = {};
+  shape.palette = 1;
+  for (int t = 0; t < 8; t++) {
+    shape.bytes_per_row[t] = 64;
+    shape.rows[t] = 16;
+  }
+  asm volatile("ldtilecfg %0" ::"m"(shape));
+}
+OD_INLINE void tiles_end() { asm volatile("tilerelease" ::: "memory"); }
+
+// How operands are packed for T (bf16, f16 or i8): groups of 32 bits along k, 16 groups a tile row. A panel of B is two
+// tiles wide; A is copied to whole tiles, rows and groups rounded up and zero-filled.
+template <class T>
+struct tiles_config {
+  typedef typename choose<same<T, i8>, i32, float>::type result;
+  static constexpr int group = 4 / int(sizeof(T)), columns = 32, step = 16 * group, parts = same<T, f16> ? 2 : 1;
+};
+// Groups of k in C's sum, and i32 rows that a packed panel takes for them.
+template <class T>
+constexpr i64 tiles_groups(i64 k) {
+  return (k + tiles_config<T>::step - 1) / tiles_config<T>::step * 16;
+}
+template <class T>
+constexpr i64 tiles_panel_rows(i64 k) {
+  return tiles_groups<T>(k) * tiles_config<T>::parts;
+}
+// Rows of A in its copy.
+template <class T>
+constexpr i64 tiles_rows(i64 m) {
+  return (m + 31) / 32 * 32 * tiles_config<T>::parts;
+}
+
+template <class T>
+using tiles_bits = typename choose<same<T, i8>, i8, u16>::type;
+
+// Whether there is a bf16 infinity or NaN among `rows` rows of groups (a multiple of the lanes).
+OD_NOINLINE bool tiles_special(const i32* p, i64 row_stride, i64 rows, i64 groups) {
+  group_vector found{};
+  for (i64 r = 0; r < rows; r++)
+    for (i64 g = 0; g < groups; g += group_lanes) {
+      const group_vector x = load<group_lanes>(p + r * row_stride + g);
+      found |= convert<i32>((x & 0x7f80) == 0x7f80) | convert<i32>((x & 0x7f800000) == 0x7f800000);
+    }
+  return any(found);
+}
+
+// dst has tiles_panel_rows<T>(k) rows of 32 groups a panel. True when f16 operands have an infinity or a NaN, which
+// tiles_dot must be told of: split in two, infinity times an exact zero would give NaN.
+template <class T>
+OD_INLINE bool tiles_pack_b(const T* src, i64 k_stride, i64 n_stride, i64 k, i64 n, i32* dst, i64 panel_stride) {
+  constexpr int group = tiles_config<T>::group;
+  const auto* bits = (const tiles_bits<T>*)src;
+  const i64 groups = tiles_groups<T>(k);
+  if constexpr (same<T, f16>) {
+    pack_groups<group, part::upper>(bits, k_stride, n_stride, k, n, dst, 32, panel_stride, groups);
+    pack_groups<group, part::lower>(bits, k_stride, n_stride, k, n, dst + 16 * 32, 32, panel_stride, groups);
+    bool special = false;
+    for (i64 j = 0; j < n; j += 32) special |= tiles_special(dst + j / 32 * panel_stride, 32, 2 * groups, 32);
+    return special;
+  } else {
+    pack_groups<group>(bits, k_stride, n_stride, k, n, dst, 32, panel_stride, groups);
+    return false;
+  }
+}
+
+// dst has tiles_rows<T>(m) rows of tiles_groups<T>(k) groups; an odd multiple of 16 as the stride keeps the rows of a
+// tile in different L1 sets. Returns what tiles_pack_b does.
+template <class T>
+OD_INLINE bool tiles_copy_a(const T* src, i64 m_stride, i64 k_stride, i64 m, i64 k, i32* dst, i64 dst_row_stride) {
+  constexpr int group = tiles_config<T>::group;
+  const auto* bits = (const tiles_bits<T>*)src;
+  const i64 rows = tiles_rows<T>(m) / tiles_config<T>::parts, groups = tiles_groups<T>(k);
+  if constexpr (same<T, f16>) {
+    copy_groups<group, part::upper>(bits, m_stride, k_stride, m, k, dst, dst_row_stride, rows, groups, 0);
+    copy_groups<group, part::lower>(bits, m_stride, k_stride, m, k, dst + rows * dst_row_stride, dst_row_stride, rows,
+                                    groups, 0);
+    return tiles_special(dst, dst_row_stride, rows, groups);
+  } else {
+    copy_groups<group>(bits, m_stride, k_stride, m, k, dst, dst_row_stride, rows, groups, 0);
+    return false;
+  }
+}
+
+// 32 x 32 of C. `lower` is where A's lower halves begin, in groups from a.
+template <class T>
+OD_NOINLINE void tiles_block(const i32* a, i64 a_row_stride, i64 lower, const i32* b,
+                             typename tiles_config<T>::result* c, i64 c_row_stride, i64 groups, bool accumulate) {
+  const i64 a_bytes = a_row_stride * 4, c_bytes = c_row_stride * 4, b_bytes = 128;
+  char *c_low = (char*)c, *c_high = c_low + 16 * c_bytes;
+  if (accumulate) {
+    asm volatile(
+        "tileloadd (%0,%2,1), %%tmm0\n\ttileloadd 64(%0,%2,1), %%tmm1\n\t"
+        "tileloadd (%1,%2,1), %%tmm2\n\ttileloadd 64(%1,%2,1), %%tmm3" ::"r"(c_low), "r"(c_high), "r"(c_bytes)
+        : "memory");
+  } else {
+    asm volatile("tilezero %tmm0\n\ttilezero %tmm1\n\ttilezero %tmm2\n\ttilezero %tmm3");
+  }
+  // 0, 1: rows of A; 2: B; 3, 4: the strides.
+#define OD_LOAD_A "tileloadd (%0,%3,1), %%tmm4\n\ttileloadd (%1,%3,1), %%tmm5\n\t"
+#define OD_LOAD_B "tileloadd (%2,%4,1), %%tmm6\n\ttileloadd 64(%2,%4,1), %%tmm7\n\t"
+#define OD_MULTIPLY(instruction)                                                                                     \
+  instruction " %%tmm6, %%tmm4, %%tmm0\n\t" instruction " %%tmm7, %%tmm4, %%tmm1\n\t"                                \
+  instruction " %%tmm6, %%tmm5, %%tmm2\n\t" instruction " %%tmm7, %%tmm5, %%tmm3"
+#define OD_TILES(text, a_at, b_at)                                                                                   \
+  asm volatile(text ::"r"(a_at), "r"(a_at + 16 * a_bytes), "r"(b_at), "r"(a_bytes), "r"(b_bytes) : "memory")
+  const char *left = (const char*)a, *right = (const char*)b;
+  for (i64 g = 0; g < groups; g += 16) {
+    if constexpr (same<T, f16>) {
+      // The halves of one product follow each other, so each tile of A and B is loaded as seldom as can be.
+      OD_TILES(OD_LOAD_A OD_LOAD_B OD_MULTIPLY("tdpbf16ps"), left, right);
+      OD_TILES(OD_LOAD_B OD_MULTIPLY("tdpbf16ps"), left, right + 16 * b_bytes);
+      OD_TILES(OD_LOAD_A OD_MULTIPLY("tdpbf16ps"), left + lower * 4, right);
+      OD_TILES(OD_LOAD_B OD_MULTIPLY("tdpbf16ps"), left, right);
+      right += 16 * b_bytes;
+    } else if constexpr (same<T, bf16>) {
+      OD_TILES(OD_LOAD_A OD_LOAD_B OD_MULTIPLY("tdpbf16ps"), left, right);
+    } else {
+      OD_TILES(OD_LOAD_A OD_LOAD_B OD_MULTIPLY("tdpbssd"), left, right);
+    }
+    left += 64;
+    right += 16 * b_bytes;
+  }
+#undef OD_LOAD_A
+#undef OD_LOAD_B
+#undef OD_MULTIPLY
+#undef OD_TILES
+  asm volatile(
+      "tilestored %%tmm0, (%0,%2,1)\n\ttilestored %%tmm1, 64(%0,%2,1)\n\t"
+      "tilestored %%tmm2, (%1,%2,1)\n\ttilestored %%tmm3, 64(%1,%2,1)" ::"r"(c_low), "r"(c_high), "r"(c_bytes)
+      : "memory");
+}
+
+// The same on split f16 operands one by one: rare, so short.
+OD_NOINLINE void tiles_block_special(const i32* a, i64 a_row_stride, i64 lower, const i32* b, float* c,
+                                     i64 c_row_stride, i64 rows, i64 columns, i64 groups, bool accumulate) {
+  const auto value = [](const i32* upper, const i32* lower, int half) {
+    return load1((const bf16*)upper + half) + load1((const bf16*)lower + half);
+  };
+  for (i64 r = 0; r < rows; r++)
+    for (i64 j = 0; j < columns; j++) {
+      float sum = accumulate ? c[r * c_row_stride + j] : 0.0f;
+      for (i64 g = 0; g < groups; g++) {
+        const i32 *left = a + r * a_row_stride + g, *right = b + (g + g / 16 * 16) * 32 + j;
+        for (int half = 0; half < 2; half++)
+          sum += value(left, left + lower, half) * value(right, right + 16 * 32, half);
+      }
+      c[r * c_row_stride + j] = sum;
+    }
+}
+
+// C (+)= A . B over `groups` = tiles_groups<T>(k), between tiles_begin and tiles_end. C needs no rounding up.
+// `special`: tiles_pack_b or tiles_copy_a said so of an operand.
+template <class T>
+OD_NOINLINE void tiles_dot(const i32* a, i64 a_row_stride, const i32* b, i64 b_panel_stride,
+                           typename tiles_config<T>::result* c, i64 c_row_stride, i64 m, i64 n, i64 groups,
+                           bool accumulate, bool special) {
+  typedef typename tiles_config<T>::result result;
+  alignas(64) result partial[32 * 32] = {};
+  const i64 lower = (m + 31) / 32 * 32 * a_row_stride;
+  for (i64 i = 0; i < m; i += 32) {
+    const i32 *left = a + i * a_row_stride, *panel = b;
+    for (i64 j = 0; j < n; j += 32) {
+      result* to = c + i * c_row_stride + j;
+      const i64 rows = m - i < 32 ? m - i : 32, columns = n - j < 32 ? n - j : 32;
+      if (same<T, f16> && special) {
+        tiles_block_special(left, a_row_stride, lower, panel, (float*)to, c_row_stride, rows, columns, groups,
+                            accumulate);
+      } else if (rows == 32 && columns == 32) {
+        tiles_block<T>(left, a_row_stride, lower, panel, to, c_row_stride, groups, accumulate);
+      } else {
+        if (accumulate) dot_copy_part(to, c_row_stride, partial, 32, rows, columns);
+        tiles_block<T>(left, a_row_stride, lower, panel, partial, 32, groups, accumulate);
+        dot_copy_part(partial, 32, to, c_row_stride, rows, columns);
+      }
+      panel += b_panel_stride;
+    }
+  }
+}
+
+}  // namespace od
+#endif
+#endif
