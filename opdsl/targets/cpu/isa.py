@@ -24,5 +24,5 @@ ISAS: dict[str, Isa] = {
     ),
     "avx2": Isa("avx2", 32, ("-mavx2", "-mfma", "-mf16c", "-mbmi2"), (6, 2)),
     "baseline": Isa("baseline", 16, (), (4, 2)),
-    "neon": Isa("neon", 16, (), (8, 2)),
+    "neon": Isa("neon", 16, (), (8, 3)),
 }

@@ -180,6 +180,8 @@ class Lowering:
             self.lower_op(op)
 
     def lower_op(self, op: Op) -> None:
+        if op.name == "breakpoint":
+            return  # only the interpreter stops
         if op.name in CONTROL_OPS:
             getattr(self, f"_lower_{op.name}")(op)
         elif op.name == "dot" or self.dots.is_fused_add(op):

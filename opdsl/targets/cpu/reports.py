@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
 from opdsl._runtime import LaunchReport
-from opdsl.ir.core import Kernel, Op, walk
+from opdsl.ir.core import Source
+from opdsl.ir.types import DType
+from opdsl.targets.cpu.lowering import Site
+from opdsl.targets.interp.errors import KernelAssertionError
+from opdsl.targets.interp.values import NUMPY_DTYPES
 
 
-def sites(kernel: Kernel) -> list[Op]:
-    """The prints and assertions of a kernel, in the order in which generated code numbers them."""
-    return [op for op in walk(kernel.body) if op.name in ("print", "assert")]
+def deliver(sites: Sequence[Site], source: Source, report: LaunchReport) -> None:
+    """Prints all that was printed, then raises for the first assertion that failed. Raises MemoryError where the
+    kernel found no memory for its tiles."""
+    code, printed, dropped = report
+    for number, values in printed:
+        site = sites[number]
+        dtypes = [operand.type.dtype for operand in site.op.operands]  # type: ignore[union-attr]
+        parts = site.text.split("{}")
+        shown = [*(_shown(value, dtype) for value, dtype in zip(values, dtypes, strict=True)), ""]
+        print("".join(text + value for text, value in zip(parts, shown, strict=False)))
+    if dropped:
+        print(f"... and {dropped} more lines, which were not kept")
+    if code < 0:
+        raise MemoryError("there is not enough memory for the kernel's tiles; use smaller tiles")
+    if code > 0:
+        site = sites[code - 1]
+        raise KernelAssertionError(f"assertion failed: {site.text}", site.op.location, source)
+
+
+def _shown(value: Any, dtype: DType) -> str:
+    return str(np.asarray(value).astype(NUMPY_DTYPES[dtype]))

@@ -68,7 +68,7 @@ class CpuTarget:
 
         directory = default_cache().get_or_build(parts, build)
         entry = _runtime.load(str(directory / "kernel.so"), entry_name(kernel.name))
-        return CpuExecutable(request, entry)
+        return CpuExecutable(request, self.isa, entry)
 
 
 def flags(isa: Isa) -> tuple[str, ...]:
@@ -102,9 +102,10 @@ def _lower(request: Request, isa: Isa, record: dict[str, str] | None = None) -> 
 class CpuExecutable:
     """A loaded kernel."""
 
-    def __init__(self, request: Request, entry: _runtime.Entry) -> None:
+    def __init__(self, request: Request, isa: Isa, entry: _runtime.Entry) -> None:
         self.entry = entry
-        self._kernel = request.kernel
+        self._request = request
+        self._isa = isa
         self._sites: list[Site] | None = None
 
     def __call__(self, arguments: Sequence[np.ndarray[Any, Any] | int | float | bool]) -> None:
@@ -118,7 +119,9 @@ class CpuExecutable:
         """Prints what the kernel printed; raises what it found wrong."""
         from opdsl.targets.cpu.reports import deliver
 
-        deliver(self._kernel, report)
+        if self._sites is None:  # the shared object may have come from the cache: find the sites again
+            self._sites = _lower(self._request, self._isa)[0].sites
+        deliver(self._sites, self._request.kernel.source, report)
 
 
 __all__ = ["CpuExecutable", "CpuTarget", "flags"]
