@@ -92,7 +92,7 @@ struct Compiled {
 struct Plan {
   std::vector<Parameter> parameters;
   std::vector<int> bound_symbols;  // their values are part of the key
-  int tensor_count = 0;
+  std::vector<size_t> tensors;      // the places of the tensors among the parameters
   bool writes = false;
   std::vector<Compiled> compiled;
   std::vector<uint32_t> table;  // open addressing: index in `compiled` + 1
@@ -119,6 +119,7 @@ struct Call {
   opdsl_i64 extents[2 * kMaximumAxes];
   opdsl_i64 symbols[kMaximumSymbols];
   Range ranges[kMaximumParameters];
+  DTypeCode dtypes[kMaximumParameters];
   uint64_t key[1 + kMaximumParameters + kMaximumSymbols];
   size_t key_length;
 };
@@ -209,8 +210,7 @@ bool elements_are_distinct(int rank, const opdsl_i64* shape, const opdsl_i64* st
 }
 
 // Reads one tensor argument; adds its word to the key.
-bool read_tensor(PyObject* object, const Parameter& parameter, opdsl_i64*& extents, opdsl_array* array, Range* range,
-                 Call* call) {
+bool read_tensor(PyObject* object, const Parameter& parameter, opdsl_i64*& extents, size_t place, Call* call) {
   if (!PyArray_CheckExact(object)) return false;
   PyArrayObject* source = reinterpret_cast<PyArrayObject*>(object);
   const int rank = PyArray_NDIM(source);
@@ -261,46 +261,60 @@ bool read_tensor(PyObject* object, const Parameter& parameter, opdsl_i64*& exten
   }
   if (parameter.written && !empty && !PyArray_IS_C_CONTIGUOUS(source) && !elements_are_distinct(rank, shape, strides))
     return false;
-  array->data = PyArray_DATA(source);
-  array->shape = shape;
-  array->strides = strides;
-  *range = empty ? Range{begin, begin} : Range{begin, end};
+  call->arrays[place] = {PyArray_DATA(source), shape, strides};
+  call->ranges[place] = empty ? Range{begin, begin} : Range{begin, end};
+  call->dtypes[place] = dtype;
   call->key[call->key_length++] = static_cast<uint64_t>(dtype) | static_cast<uint64_t>(unit_axis + 1) << 8;
   return true;
 }
 
-// Whether the memory of a written tensor lies within that of another argument, judged by their outermost elements.
-bool may_alias(const Plan& plan, const Call& call) {
-  int written = -1;
-  for (const Parameter& parameter : plan.parameters) {
-    if (!parameter.is_tensor) continue;
-    ++written;
-    if (!parameter.written) continue;
+// How written tensors and other arguments share memory, judged by their outermost elements: the key's first word.
+enum Sharing : uint64_t {
+  kNothingShared = 0,
+  kSameViewShared = 1,  // a written tensor and one that is only read are the very same view, as in add(x, y, x)
+  kPartlyShared = 2,    // anything else: the long way says whether that is harmless
+};
+
+bool is_same_view(const opdsl_array& a, const opdsl_array& b, size_t rank) {
+  return a.data == b.data && memcmp(a.shape, b.shape, rank * sizeof(opdsl_i64)) == 0 &&
+         memcmp(a.strides, b.strides, rank * sizeof(opdsl_i64)) == 0;
+}
+
+Sharing sharing_of(const Plan& plan, const Call& call) {
+  Sharing sharing = kNothingShared;
+  for (size_t written = 0; written < plan.tensors.size(); ++written) {
+    const Parameter& target = plan.parameters[plan.tensors[written]];
+    if (!target.written) continue;
     const Range& a = call.ranges[written];
-    for (int other = 0; other < plan.tensor_count; ++other) {
+    for (size_t other = 0; other < plan.tensors.size(); ++other) {
       const Range& b = call.ranges[other];
-      if (other != written && a.begin < b.end && b.begin < a.end && a.begin != a.end && b.begin != b.end) return true;
+      if (other == written || a.begin >= b.end || b.begin >= a.end || a.begin == a.end || b.begin == b.end) continue;
+      const Parameter& source = plan.parameters[plan.tensors[other]];
+      const bool same = !source.written && source.dims.size() == target.dims.size() &&
+                        call.dtypes[written] == call.dtypes[other] &&
+                        is_same_view(call.arrays[written], call.arrays[other], target.dims.size());
+      if (!same) return kPartlyShared;
+      sharing = kSameViewShared;
     }
   }
-  return false;
+  return sharing;
 }
 
 bool prepare(const Plan& plan, PyObject* const* arguments, size_t count, Call* call) {
   if (count != plan.parameters.size()) return false;
   call->key_length = 1;
   opdsl_i64* extents = call->extents;
-  opdsl_array* array = call->arrays;
   opdsl_scalar* scalar = call->scalars;
-  Range* range = call->ranges;
+  size_t tensor = 0;
   for (size_t i = 0; i < count; ++i) {
     const Parameter& parameter = plan.parameters[i];
     if (parameter.is_tensor) {
-      if (!read_tensor(arguments[i], parameter, extents, array++, range++, call)) return false;
+      if (!read_tensor(arguments[i], parameter, extents, tensor++, call)) return false;
     } else if (!read_scalar(arguments[i], parameter.scalar_dtype, scalar++)) {
       return false;
     }
   }
-  call->key[0] = plan.writes && may_alias(plan, *call) ? 1 : 0;
+  call->key[0] = plan.writes ? sharing_of(plan, *call) : kNothingShared;
   for (const int symbol : plan.bound_symbols) call->key[call->key_length++] = static_cast<uint64_t>(call->symbols[symbol]);
   return true;
 }
@@ -403,7 +417,7 @@ bool read_parameter(PyObject* item, Plan* plan, std::vector<std::string>* symbol
       return false;
     }
     if (!read_dims(detail, &parameter, symbols)) return false;
-    ++plan->tensor_count;
+    plan->tensors.push_back(plan->parameters.size());
     plan->writes |= parameter.written;
   } else {
     const char* name = PyUnicode_AsUTF8(detail);

@@ -74,6 +74,28 @@ def test_key_has_dtype_unit_axis_alias_and_bound_dims() -> None:
     assert same_key(launcher, (a, b), (big[:4], big[4:]))
 
 
+def sharing(launcher: Launcher, *arguments: Any) -> int:
+    """The first word of the key."""
+    key = launcher.key(*arguments)
+    assert key is not None
+    return int.from_bytes(key[:8], "little")
+
+
+def test_sharing_of_memory_is_in_the_key() -> None:
+    launcher = Launcher([("tensor", ("N",), False), ("tensor", ("N",), False), ("tensor", ("N",), True)])
+    x, y = vector(16), vector(16)
+    assert sharing(launcher, x, x, y) == 0
+    assert sharing(launcher, x, y, x) == 1
+    assert sharing(launcher, x, x, x[:]) == 1
+    assert sharing(launcher, x[:8], y[:8], x[4:12]) == 2
+    assert sharing(launcher, x[:8], y[:8], x[7::-1]) == 2
+    assert sharing(launcher, x, y, y.view(np.int32)) == 2
+    assert sharing(launcher, x[:0], y[:0], x[:0]) == 0
+    both = Launcher([("tensor", ("N",), True), ("tensor", ("N",), True)])
+    assert sharing(both, x, x) == 2
+    assert sharing(both, x[:8], x[8:]) == 0
+
+
 def test_strides_of_short_axes_do_not_matter() -> None:
     launcher = Launcher([("tensor", ("M", "N"), False)])
     whole = np.zeros((9, 9), np.float32)
