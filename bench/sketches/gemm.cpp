@@ -65,6 +65,32 @@ void matmul_integer(const A* a, i64 a_m, i64 a_k, const A* b, i64 b_k, i64 b_n, 
   }
 }
 
+#if defined(OD_DOT_HALF)
+void matmul_half(const od::f16* a, i64 a_m, i64 a_k, const od::f16* b, i64 b_k, i64 b_n, float* c, i64 c_m, i64 m, i64 n,
+                 i64 k, i64 tile_m, i64 tile_n, i64 chunk, char* space) {
+  constexpr i64 columns = od::half_columns;
+  const i64 panel_stride = columns * k, row_stride = chunk + 16;
+  od::f16* panels = (od::f16*)space;
+  od::i32* rows = (od::i32*)(panels + (tile_n + columns - 1) / columns * panel_stride);
+  float scale_b[256];
+  for (i64 j = 0; j < n; j += tile_n) {
+    const i64 width = least(tile_n, n - j);
+    for (i64 i = 0; i < m; i += tile_m) {
+      const i64 height = least(tile_m, m - i);
+      for (i64 p = 0; p < k; p += chunk) {
+        const i64 depth = least(chunk, k - p);
+        if (i == 0)
+          scale_b[p / chunk] = od::half_pack_b(b + p * b_k + j * b_n, b_k, b_n, depth, width, panels + p * columns,
+                                               panel_stride);
+        const float scale = od::half_copy_a(a + i * a_m + p * a_k, a_m, a_k, height, depth, rows, row_stride);
+        od::half_dot(rows, row_stride, panels + p * columns, panel_stride, c + i * c_m + j, c_m, height, width, depth,
+                     scale * scale_b[p / chunk], p > 0);
+      }
+    }
+  }
+}
+#endif
+
 #if defined(OD_DOT_TILES)
 template <class S>
 void matmul_tiles(const S* a, i64 a_m, i64 a_k, const S* b, i64 b_k, i64 b_n, typename od::tiles_config<S>::result* c,
@@ -100,6 +126,12 @@ extern "C" void matmul_i8(const od::i8* a, i64 a_m, i64 a_k, const od::i8* b, i6
   matmul_integer<od::dot_integer<od::i8, od::i8>>(a, a_m, a_k, b, b_k, b_n, c, c_m, m, n, k, tile_m, tile_n, chunk,
                                                   space);
 }
+#if defined(OD_DOT_HALF)
+extern "C" void half_f16(const od::f16* a, i64 a_m, i64 a_k, const od::f16* b, i64 b_k, i64 b_n, float* c, i64 c_m, i64 m,
+                         i64 n, i64 k, i64 tile_m, i64 tile_n, i64 chunk, char* space) {
+  matmul_half(a, a_m, a_k, b, b_k, b_n, c, c_m, m, n, k, tile_m, tile_n, chunk, space);
+}
+#endif
 #if defined(OD_DOT_TILES)
 extern "C" int tiles_permitted() { return od::tiles_permitted(); }
 extern "C" void tiles_i8(const od::i8* a, i64 a_m, i64 a_k, const od::i8* b, i64 b_k, i64 b_n, od::i32* c, i64 c_m,

@@ -2,6 +2,7 @@
 #ifndef OPDSL_DOT_H
 #define OPDSL_DOT_H
 
+#include "dot_half.h"
 #include "dot_integer.h"
 #include "dot_kernel.h"
 #include "dot_pack.h"

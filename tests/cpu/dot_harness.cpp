@@ -47,6 +47,21 @@ DIRECT(f64, double)
 INTEGER(i8, od::i8, od::i8)
 INTEGER(u8, od::u8, od::u8)
 
+#if defined(OD_DOT_HALF)
+extern "C" void half_f16(const od::f16* a, i64 a_m, i64 a_k, const od::f16* b, i64 b_k, i64 b_n, float* c, i64 c_m, i64 m,
+                         i64 n, i64 k, i64 k_chunk, int accumulate, float* space) {
+  const i64 panel_stride = od::half_columns * k_chunk, row_stride = (k_chunk + 31) / 16 * 16;
+  od::f16* panels = (od::f16*)space;
+  od::i32* rows = (od::i32*)(panels + (n + od::half_columns - 1) / od::half_columns * panel_stride);
+  for (i64 i = 0; i == 0 || i < k; i += k_chunk) {
+    const i64 depth = k - i < k_chunk ? k - i : k_chunk;
+    float scale = od::half_pack_b(b + i * b_k, b_k, b_n, depth, n, panels, panel_stride);
+    scale *= od::half_copy_a(a + i * a_k, a_m, a_k, m, depth, rows, row_stride);
+    od::half_dot(rows, row_stride, panels, panel_stride, c, c_m, m, n, depth, scale, accumulate || i > 0);
+  }
+}
+#endif
+
 #if defined(OD_DOT_TILES)
 extern "C" int tiles_permitted() { return od::tiles_permitted(); }
 

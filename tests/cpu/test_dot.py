@@ -50,6 +50,11 @@ def library(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def half_library(tmp_path_factory):
+    return build(tmp_path_factory, "fp16", [*AVX512, "-mavx512fp16"], ["avx512f", "avx512_fp16"])
+
+
+@pytest.fixture(scope="module")
 def tiles_library(tmp_path_factory):
     flags = [*AVX512, "-mavx512vnni", "-mamx-tile", "-mamx-bf16", "-mamx-int8"]
     library = build(tmp_path_factory, "amx", flags, ["amx_tile", "amx_bf16", "amx_int8"])
@@ -105,6 +110,24 @@ class Output:
 @pytest.mark.parametrize("layouts", list(itertools.product(["rows", "columns", "strided", "reversed"], repeat=2)))
 def test_packed(library, dtype, layouts):
     check_product(library, f"packed_{dtype}", dtype, layouts)
+
+
+@pytest.mark.parametrize("layouts", list(itertools.product(["rows", "columns", "strided", "reversed"], repeat=2)))
+def test_half(half_library, layouts):
+    check_product(half_library, "half_f16", "f16", layouts)
+
+
+@pytest.mark.parametrize("magnitude", [1e-5, 1.0, 3e4])
+def test_half_scales_its_operands(half_library, magnitude):
+    """Tiny operands do not vanish and large ones do not overflow where the sums in f32 would not."""
+    rng = np.random.default_rng(5)
+    m, n, k = 30, 70, 200
+    a, b = (rng.uniform(-magnitude, magnitude, shape).astype(np.float16) for shape in ((m, k), (k, n)))
+    c, space = np.empty((m, n), np.float32), np.zeros(1 << 18, np.float32)
+    half_library.half_f16(pointer(a), *integers(k, 1), pointer(b), *integers(n, 1), pointer(c),
+                          *integers(n, m, n, k, 96), 0, pointer(space))
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    assert np.abs(c - exact).max() <= 0.01 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("dtype", ["f16", "bf16", "i8"])
