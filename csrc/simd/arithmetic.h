@@ -249,7 +249,7 @@ template <class V> OD_INLINE V mul_add(V a, V b, V c) {
   return a * b + c;
 #endif
 }
-// 1 / sqrt(x), both correctly rounded: at most 1 ulp.
+// 1 / sqrt(x), both steps correctly rounded: at most 1.5 ulp.
 template <class V> OD_INLINE V rsqrt(V x) { return constant<V>(1) / sqrt(x); }
 
 template <class V> OD_INLINE V rint(V x) {

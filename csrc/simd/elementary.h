@@ -153,61 +153,67 @@ struct sigmoid_step {
 };
 
 #if defined(OD_AVX512_MATH)
-// a times one of 16 polynomials in t: vpermps looks up a coefficient for 16 lanes in one instruction. The leading
-// coefficient meets a in the last step, so that only its own rounding and that of the result count.
-template <int Count> OD_INLINE vec<float, 16> times_polynomial(vec<float, 16> a, const float (&table)[Count][16],
-                                                               vec<i32, 16> index, vec<float, 16> t) {
+// a times one of 16 polynomials in t: vpermps looks up a coefficient for 16 lanes in one instruction. The last row is
+// what rounding took from the first, which meets a in the last step: so only the result's own rounding counts.
+template <int Rows> OD_INLINE vec<float, 16> times_polynomial(vec<float, 16> a, const float (&table)[Rows][16],
+                                                              vec<i32, 16> index, vec<float, 16> t) {
   typedef vec<float, 16> V;
-  V c[Count];
-  for (int k = 0; k < Count; ++k) c[k] = __builtin_ia32_permvarsf512_mask(*(const V*)table[k], index, V{}, -1);
-  V r = c[Count - 1];
-  for (int k = Count - 2; k > 0; --k) r = fma(r, t, c[k]);
-  return fma(a, c[0], r * (t * a));
+  V c[Rows];
+  for (int k = 0; k < Rows; ++k) c[k] = __builtin_ia32_permvarsf512_mask(*(const V*)table[k], index, V{}, -1);
+  V r = c[Rows - 2];
+  for (int k = Rows - 3; k > 0; --k) r = fma(r, t, c[k]);
+  return fma(a, c[0], fma(r, t, c[Rows - 1]) * a);
 }
 // erf(x) / x around x = k / 4.
-alignas(64) static const float erf_table[6][16] = {
+alignas(64) static const float erf_table[7][16] = {
     {0x1.20dd76p+0f, 0x1.1af54ep+0f, 0x1.0a7ef6p+0f, 0x1.e57b74p-1f, 0x1.af767ap-1f, 0x1.7a0518p-1f, 0x1.49c38ep-1f,
      0x1.20ac04p-1f, 0x1.fd9ae2p-2f, 0x1.c67206p-2f, 0x1.996eeep-2f, 0x1.745380p-2f, 0x1.555368p-2f, 0x1.3b1358p-2f,
      0x1.24923ap-2f, 0x1.111110p-2f},
-    {-0x1.3b567cp-17f, -0x1.730704p-3f, -0x1.4c3886p-2f, -0x1.a0cdd8p-2f, -0x1.b5db02p-2f, -0x1.9b12e0p-2f,
-     -0x1.667ed4p-2f, -0x1.2b07a6p-2f, -0x1.e87128p-3f, -0x1.8d734cp-3f, -0x1.45c320p-3f, -0x1.0e5898p-3f,
-     -0x1.c6e934p-4f, -0x1.83bf9ep-4f, -0x1.4e5c5ap-4f, -0x1.234528p-4f},
-    {-0x1.80b898p-2f, -0x1.576540p-2f, -0x1.d6df0ap-3f, -0x1.9a7b70p-4f, 0x1.99303ep-7f, 0x1.5aa182p-4f,
-     0x1.d4dba2p-4f, 0x1.d35744p-4f, 0x1.93c7c0p-4f, 0x1.440b52p-4f, 0x1.f75cd0p-5f, 0x1.846bcap-5f, 0x1.2e1b80p-5f,
-     0x1.dcc642p-6f, 0x1.7e1808p-6f, 0x1.369cecp-6f},
-    {-0x1.fc8d80p-8f, 0x1.acef7cp-4f, 0x1.55d112p-3f, 0x1.5acc4ap-3f, 0x1.01cb00p-3f, 0x1.0fac7cp-4f, 0x1.0935fcp-6f,
-     -0x1.c0384ep-7f, -0x1.9c8306p-6f, -0x1.a1e0c0p-6f, -0x1.5bf620p-6f, -0x1.0a0420p-6f, -0x1.8a2e42p-7f,
-     -0x1.2373e4p-7f, -0x1.b3f380p-8f, -0x1.4b2236p-8f},
-    {0x1.67934cp-3f, 0x1.6a9c26p-4f, 0x1.0aa78cp-5f, -0x1.954ca0p-6f, -0x1.cedfacp-5f, -0x1.d82f3cp-5f,
-     -0x1.4cab90p-5f, -0x1.4557cep-6f, -0x1.2c1e60p-8f, 0x1.5fb31cp-9f, 0x1.4e72e4p-8f, 0x1.37be1ep-8f,
-     0x1.f53914p-9f, 0x1.51aeb6p-9f, 0x1.bfe180p-10f, 0x1.927b28p-10f},
-    {-0x1.81cce4p-3f, -0x1.24a266p-5f, -0x1.99acbcp-5f, -0x1.3276d2p-5f, -0x1.8d7552p-7f, 0x1.14cdc8p-7f,
-     0x1.1a5690p-6f, 0x1.ec3c7ep-7f, 0x1.1fabe0p-7f, 0x1.cdbd70p-9f, 0x1.993e04p-12f, -0x1.a2587ap-11f,
-     -0x1.f3da9cp-11f, -0x1.573d80p-11f, -0x1.b23402p-12f, -0x1.d08cfcp-12f},
+    {-0x1.e694b8p-26f, -0x1.730704p-3f, -0x1.4c3884p-2f, -0x1.a0cddap-2f, -0x1.b5db04p-2f, -0x1.9b12e0p-2f,
+     -0x1.667ed6p-2f, -0x1.2b07a6p-2f, -0x1.e87128p-3f, -0x1.8d734cp-3f, -0x1.45c320p-3f, -0x1.0e5896p-3f,
+     -0x1.c6e932p-4f, -0x1.83bfa0p-4f, -0x1.4e5c5cp-4f, -0x1.234526p-4f},
+    {-0x1.812696p-2f, -0x1.5765a6p-2f, -0x1.d6dd16p-3f, -0x1.9a7fa4p-4f, 0x1.990edcp-7f, 0x1.5aa3c4p-4f,
+     0x1.d4d93ap-4f, 0x1.d35518p-4f, 0x1.93cadap-4f, 0x1.440930p-4f, 0x1.f76060p-5f, 0x1.846da0p-5f, 0x1.2e2216p-5f,
+     0x1.dcc01ap-6f, 0x1.7e09b2p-6f, 0x1.36ac6ap-6f},
+    {-0x1.7970a6p-14f, 0x1.acef94p-4f, 0x1.55cda2p-3f, 0x1.5acfd8p-3f, 0x1.01cea0p-3f, 0x1.0fac00p-4f,
+     0x1.0951a8p-6f, -0x1.c034b2p-7f, -0x1.9c856ap-6f, -0x1.a1df44p-6f, -0x1.5bf740p-6f, -0x1.0a1174p-6f,
+     -0x1.8a3e94p-7f, -0x1.236592p-7f, -0x1.b3d35ap-8f, -0x1.4b426cp-8f},
+    {0x1.d3e486p-4f, 0x1.6aed5cp-4f, 0x1.09175ep-5f, -0x1.91f020p-6f, -0x1.cd3448p-5f, -0x1.d91658p-5f,
+     -0x1.4bb52ep-5f, -0x1.439aa8p-6f, -0x1.360db0p-8f, 0x1.6d588cp-9f, 0x1.48bfb8p-8f, 0x1.34cdc8p-8f,
+     0x1.e02330p-9f, 0x1.5b89b4p-9f, 0x1.edc36ap-10f, 0x1.60e556p-10f},
+    {-0x1.46b54ap-7f, -0x1.24b022p-5f, -0x1.971e16p-5f, -0x1.3527bap-5f, -0x1.988b0ap-7f, 0x1.15e93ep-7f,
+     0x1.152cbep-6f, 0x1.eb347ap-7f, 0x1.2109a2p-7f, 0x1.ca58c4p-9f, 0x1.add1aap-12f, -0x1.545f56p-11f,
+     -0x1.bf3030p-11f, -0x1.82c31cp-11f, -0x1.0ca468p-11f, -0x1.692f2ap-12f},
+    {-0x1.f74080p-25f, 0x1.9c73b8p-28f, -0x1.f36f58p-27f, 0x1.0d3736p-26f, 0x1.0af2ecp-26f, -0x1.214ef2p-27f,
+     0x1.341722p-27f, 0x1.158916p-27f, -0x1.8c268ap-27f, 0x1.1136f2p-27f, -0x1.c8131ap-28f, -0x1.d59052p-29f,
+     -0x1.a50baep-27f, 0x1.8985b4p-28f, 0x1.ca9adep-27f, -0x1.ef89e4p-27f},
 };
 // tanh(x) / x on four intervals to an octave of x + 5/8.
-alignas(64) static const float tanh_table[7][16] = {
+alignas(64) static const float tanh_table[8][16] = {
     {0x1.238e24p-1f, 0x1.d4540ep-2f, 0x1.8205c6p-2f, 0x1.466ad4p-2f, 0x1.0807d0p-2f, 0x1.a40db8p-3f, 0x1.5c971ap-3f,
      0x1.29e3e8p-3f, 0x1.e91318p-4f, 0x1.ff559ap-1f, 0x1.fa154cp-1f, 0x1.eff5aap-1f, 0x1.d9353ep-1f, 0x1.b19854p-1f,
      0x1.85efacp-1f, 0x1.5b74fcp-1f},
     {-0x1.0c4330p-2f, -0x1.835370p-3f, -0x1.15e81cp-3f, -0x1.97bb62p-4f, -0x1.0eba5cp-4f, -0x1.584480p-5f,
-     -0x1.da968cp-6f, -0x1.5aa034p-6f, -0x1.d32cccp-7f, -0x1.5444eap-5f, -0x1.f1e6d2p-4f, -0x1.8b35dap-3f,
+     -0x1.da968cp-6f, -0x1.5aa034p-6f, -0x1.d32cc8p-7f, -0x1.5444eap-5f, -0x1.f1e6d2p-4f, -0x1.8b35dap-3f,
      -0x1.1a2fdap-2f, -0x1.55b704p-2f, -0x1.5dd196p-2f, -0x1.46371ep-2f},
-    {0x1.451756p-4f, 0x1.04a298p-4f, 0x1.6752e4p-5f, 0x1.e1b81ap-6f, 0x1.102f10p-6f, 0x1.18e882p-7f, 0x1.42c696p-8f,
-     0x1.934b44p-9f, 0x1.be3ed0p-10f, -0x1.522d7cp-2f, -0x1.3987b0p-2f, -0x1.0cb590p-2f, -0x1.67e1f0p-3f,
-     -0x1.edfa78p-5f, 0x1.648190p-6f, 0x1.0877c2p-4f},
-    {-0x1.532746p-9f, -0x1.ca9168p-7f, -0x1.7c1812p-7f, -0x1.fe4e80p-8f, -0x1.059aecp-8f, -0x1.c49a90p-10f,
-     -0x1.b5a1b2p-11f, -0x1.d4cc82p-12f, -0x1.aa2dc2p-13f, 0x1.0eeba0p-5f, 0x1.7d9812p-4f, 0x1.18c2b8p-3f,
+    {0x1.451622p-4f, 0x1.04a450p-4f, 0x1.6754aap-5f, 0x1.e1b940p-6f, 0x1.10304cp-6f, 0x1.18e8b0p-7f, 0x1.42c592p-8f,
+     0x1.9343d4p-9f, 0x1.be407cp-10f, -0x1.52255cp-2f, -0x1.398800p-2f, -0x1.0cb0a2p-2f, -0x1.67dd9cp-3f,
+     -0x1.edde08p-5f, 0x1.64ad32p-6f, 0x1.086ea0p-4f},
+    {-0x1.532742p-9f, -0x1.ca916ap-7f, -0x1.7c1812p-7f, -0x1.fe4e82p-8f, -0x1.059aeep-8f, -0x1.c49a90p-10f,
+     -0x1.b5a1b2p-11f, -0x1.d4cc82p-12f, -0x1.aa345ap-13f, 0x1.0eeba0p-5f, 0x1.7d9812p-4f, 0x1.18c2b8p-3f,
      0x1.4de0e0p-3f, 0x1.16cbecp-3f, 0x1.4f3416p-4f, 0x1.1eba34p-5f},
-    {-0x1.c9a366p-7f, -0x1.af53e6p-12f, 0x1.05ecc0p-9f, 0x1.be2a66p-10f, 0x1.d032e0p-11f, 0x1.62de20p-12f,
-     0x1.2533eap-13f, 0x1.087344p-14f, 0x1.9768a0p-16f, 0x1.2b1f94p-3f, 0x1.b27c14p-4f, 0x1.3b1524p-4f,
-     0x1.1d4970p-8f, -0x1.7f1b08p-5f, -0x1.b077fep-5f, -0x1.41001ep-5f},
-    {0x1.3764dcp-7f, 0x1.391186p-9f, 0x1.4fd5d8p-13f, -0x1.e1d3b2p-13f, -0x1.641e8cp-13f, -0x1.0b2196p-14f,
-     -0x1.883404p-16f, -0x1.3d42aep-17f, -0x1.8bf750p-19f, -0x1.470574p-6f, -0x1.b5a0e8p-5f, -0x1.1e5112p-4f,
-     -0x1.f14814p-5f, -0x1.57b222p-6f, 0x1.efc69cp-8f, 0x1.eddb3cp-7f},
-    {-0x1.7e621cp-9f, -0x1.e5a2e4p-10f, -0x1.2021bap-11f, -0x1.afea18p-14f, 0x1.3829a0p-16f, 0x1.5ea1aep-17f,
-     0x1.43fa50p-18f, 0x1.6a610ep-18f, 0x1.73f44cp-22f, -0x1.2f930ap+1f, 0x1.c2c04ep-5f, -0x1.6af242p+0f,
-     -0x1.20e448p-6f, -0x1.313140p-5f, -0x1.3358d8p-5f, 0x1.4e3a3ap-5f},
+    {-0x1.c86f9cp-7f, -0x1.e6568ep-12f, 0x1.02602ap-9f, 0x1.bbdec2p-10f, 0x1.cef66ep-11f, 0x1.62afe8p-12f,
+     0x1.2637a4p-13f, 0x1.0fe31ep-14f, 0x1.96668ap-16f, 0x1.0a9f98p-3f, 0x1.b4fc38p-4f, 0x1.13aa3cp-4f,
+     0x1.b02062p-9f, -0x1.8d510cp-5f, -0x1.bb5f34p-5f, -0x1.37dea6p-5f},
+    {0x1.3764cap-7f, 0x1.391214p-9f, 0x1.4fd5dep-13f, -0x1.e1cf3ep-13f, -0x1.641d6ep-13f, -0x1.0b2196p-14f,
+     -0x1.883404p-16f, -0x1.3d42b0p-17f, -0x1.89e28ap-19f, -0x1.470572p-6f, -0x1.b5a0e8p-5f, -0x1.1e5112p-4f,
+     -0x1.f14812p-5f, -0x1.57b21ep-6f, 0x1.efc6a6p-8f, 0x1.eddb38p-7f},
+    {-0x1.aa5496p-9f, -0x1.67e58ep-10f, -0x1.3c96f8p-12f, -0x1.810196p-16f, 0x1.92a218p-16f, 0x1.6bdecep-17f,
+     0x1.f3a25cp-19f, 0x1.69af0ap-20f, 0x1.a2bcb0p-22f, -0x1.9bf818p-5f, -0x1.18ea7ap-5f, -0x1.54e952p-7f,
+     0x1.57d692p-6f, 0x1.acacd2p-6f, 0x1.6d19a2p-7f, 0x1.70cda2p-15f},
+    {0x1.343e46p-27f, -0x1.b79012p-27f, -0x1.c52812p-28f, -0x1.2653a8p-29f, -0x1.3ab024p-27f, -0x1.6bb0b6p-31f,
+     0x1.049048p-29f, 0x1.dbfe5ep-28f, -0x1.71555cp-29f, -0x1.03fa10p-26f, 0x1.3fce48p-31f, -0x1.3bd7b6p-27f,
+     -0x1.1525aap-26f, -0x1.c76d0cp-26f, -0x1.5d5556p-26f, 0x1.2453f0p-26f},
 };
 #endif
 
@@ -670,7 +676,7 @@ struct pow_step {
                        0x1.b5254b14510fbp-24, 0x1.e61ce20d16d4dp-28, 0x1.e9368fa354e48p-32);
     V r = scale(p, n);
     // Special cases, as C's Annex F has them.
-    const auto grows = bits_as<i64>((a > one) ^ (y < zero));
+    const auto grows = (a > one) ^ (y < zero);
     r = a == zero ? (y < zero ? inf : zero) : r;
     r = a == inf ? (y < zero ? zero : inf) : r;
     r = abs(y) == inf ? (a == one ? one : grows ? inf : zero) : r;
@@ -678,10 +684,10 @@ struct pow_step {
     const V halved = y * 0.5;
     const auto odd = integral & (rint(halved) != halved) & (abs(y) < inf);
     const auto negative = bits_as<i64>(x) < constant<decltype(bits_as<i64>(x))>(0);
-    r = (x < zero) & ~integral & (a < inf) ? not_a_number<V>() : r;
+    r = ((x < zero) & ~integral & (a < inf)) ? not_a_number<V>() : r;
     r = negative & odd ? -r : r;
-    r = (x != x) | (y != y) ? x + y : r;
-    return (y == zero) | (x == one) ? one : r;
+    r = ((x != x) | (y != y)) ? x + y : r;
+    return ((y == zero) | (x == one)) ? one : r;
   }
 };
 

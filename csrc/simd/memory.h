@@ -174,7 +174,7 @@ template <int L, class S>
 OD_INLINE vec<register_of<S>, L> load_strided_range(const S* p, i64 stride, i64 lo, i64 hi, register_of<S> pad) {
   const i32 begin = detail::clamp_lane(lo, L), end = detail::clamp_lane(hi, L);
   if (begin == 0 && end == L) return load_strided<L>(p, stride);
-  S buffer[L];
+  S buffer[L] = {};
   for (i32 k = begin; k < end; ++k)
     detail::write<image_of<S>>(buffer + k, detail::read<image_of<S>>((const char*)p + k * stride * i64(sizeof(S))));
   return load_range<L>(buffer, begin, end, pad);

@@ -27,20 +27,25 @@ def rounded(value, single):
     return mp.mpf(float(np.float32(float(value)))) if single else mp.mpf(float(value))
 
 
-def fit(f, powers, a, b, single, weight=None):
-    """Coefficients rounded one by one from the lowest power up, and the worst weighted error left."""
+def fit(f, powers, a, b, single, weight=None, lead=False):
+    """Coefficients rounded one by one from the lowest power up, and the worst weighted error left. With `lead` what
+    rounding the first one lost is a coefficient too, the last."""
     a, b, powers = mp.mpf(a), mp.mpf(b), list(powers)
     weight = weight or (lambda x: 1 / abs(f(x)))
     count = 8 * len(powers) + 25
     nodes = [(a + b) / 2 - (b - a) / 2 * mp.cos(mp.pi * (k + mp.mpf(1) / 2) / count) for k in range(count)]
     values, weights = [f(x) for x in nodes], [weight(x) for x in nodes]
-    done = []
+    done, lost = [], []
     while powers:
-        c = rounded(least_squares(values, nodes, weights, powers)[0], single)
+        exact = least_squares(values, nodes, weights, powers)[0]
+        c = rounded(exact, single)
+        if lead and not done:
+            lost = [rounded(exact - c, single)]
         power = powers.pop(0)
-        values = [v - c * x**power for v, x in zip(values, nodes)]
+        taken = c + sum(lost) if not done else c
+        values = [v - taken * x**power for v, x in zip(values, nodes)]
         done.append(c)
-    return done, max(abs(v * w) for v, w in zip(values, weights))
+    return done + lost, max(abs(v * w) for v, w in zip(values, weights))
 
 
 def hexadecimal(value, single):
@@ -132,11 +137,11 @@ simple("tanh_near_f", square(lambda x: (mp.tanh(x) / x - 1) / x**2), 4, 0, 0.360
 
 def table(name, g, a, bounds, degree, weight):
     """A polynomial for each interval in the distance from its centre."""
-    columns, worst = [[] for _ in range(degree + 1)], mp.mpf(0)
+    columns, worst = [[] for _ in range(degree + 2)], mp.mpf(0)
     for low, high, centre in bounds:
         low, high, centre = mp.mpf(low), mp.mpf(high), mp.mpf(centre)
         c, error = fit(lambda t: g(t + centre), range(degree + 1), low - centre, high - centre, True,
-                       lambda t: weight(t + centre))
+                       lambda t: weight(t + centre), lead=True)
         worst = max(worst, error)
         for column, value in zip(columns, c):
             column.append(value)
