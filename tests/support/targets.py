@@ -1,6 +1,7 @@
-"""The targets that tests of kernels run on. Each test takes one of them by its name."""
+"""The targets that tests of kernels run on. `pytest --targets cpu:avx2,interp` replaces TARGETS."""
 
 from __future__ import annotations
 
 INTERPRETERS = ("interp", "interp:strict")
-TARGETS = (*INTERPRETERS,)
+CPU = ("cpu:avx512", "cpu:avx2", "cpu:baseline")
+TARGETS: tuple[str, ...] = INTERPRETERS
