@@ -1,4 +1,4 @@
-"""Lets the tests import their helpers as `support`, choose the targets that kernels are tested on, and renew golden files."""
+"""Lets the tests import their helpers as `support`, chooses the targets that kernels run on, renews golden files."""
 
 from __future__ import annotations
 

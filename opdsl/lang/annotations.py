@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import Any
 
 from opdsl.ir.types import DType, bool_, f32, i64
-from opdsl.lang.errors import Misuse
+from opdsl.lang.errors import AnnotationError, Misuse
 from opdsl.lang.values import describe
 
 
@@ -35,15 +35,16 @@ class Tensor:
         simple = {float: f32, int: i64, bool: bool_}
         dtype = simple.get(dtype, dtype) if isinstance(dtype, type) else dtype
         if not isinstance(dtype, DType) and not (isinstance(dtype, str) and dtype.isidentifier()):
-            raise TypeError(
-                f"od.Tensor[{dtype!r}, ...]: the first item is a dtype such as od.f32, or the name of a dtype variable"
-                ' such as "T"; the dims follow'
+            raise AnnotationError(
+                f"the first item of od.Tensor[{dtype!r}, ...] is no dtype",
+                'give a dtype such as od.f32, or the name of a dtype variable such as "T"; the dims follow',
             )
         for dim in dims:
             named = isinstance(dim, str) and dim.isidentifier()
             if not named and not (type(dim) is int and dim >= 0):
-                raise TypeError(
-                    f'od.Tensor[..., {dim!r}]: a dim is a name such as "M", or a whole number of at least 0'
+                raise AnnotationError(
+                    f"the dim {dim!r} of od.Tensor[...] is neither a name nor a size",
+                    'give a name such as "M", or a whole number of at least 0',
                 )
         return TensorAnnotation(dtype, tuple(dims))
 

@@ -36,7 +36,7 @@ def _ranges(ranges: tuple[object, ...], name: str) -> tuple[range | RuntimeRange
         if not isinstance(item, builtins.range | RuntimeRange):
             given = describe(item)
             hint = f"write od.{name}(range({given if type(item) is int else '...'}))"
-            raise Misuse(f"od.{name} takes ranges, not {given}", hint)
+            raise Misuse(f"od.{name} takes ranges, not {given}", hint, item)
     return ranges  # type: ignore[return-value]
 
 
@@ -67,9 +67,12 @@ def unrolled(*iterables: Any) -> Iterable[Any]:
             raise Misuse(
                 "a bound of od.unrolled is a run-time value; how often it repeats is known while compiling",
                 "use a constexpr bound (a constexpr named as a dim of a tensor gets its size), or an ordinary loop",
+                item,
             )
         if isinstance(item, Runtime) or not isinstance(item, Iterable):
-            raise Misuse(f"od.unrolled takes ranges and tuples, not {describe(item)}")
+            raise Misuse(
+                f"od.unrolled takes ranges and tuples, not {describe(item)}", "write od.unrolled(range(4))", item
+            )
     return Loop("unrolled", tuple(tuple(item) for item in iterables))  # type: ignore[return-value]
 
 
@@ -138,7 +141,7 @@ def static_assert(condition: Any, message: str = "static assertion failed") -> N
             f"the condition of od.static_assert is {describe(condition)}", "check run-time values with od.assert_"
         )
     if not condition:
-        raise Misuse(message)
+        raise Misuse(message, "the kernel itself demands this of its constexprs", condition)
 
 
 @builtin("static_print")

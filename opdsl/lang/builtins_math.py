@@ -40,7 +40,7 @@ def check_dtype(dtype: object, what: str) -> DType:
         return dtype
     simple = {builtins.bool: "od.bool", builtins.int: "od.i32 or od.i64", builtins.float: "od.f32 or od.f64"}
     hint = f"write {simple[dtype]}" if isinstance(dtype, type) and dtype in simple else "write a dtype such as od.f32"
-    raise Misuse(f"{what} is {describe(dtype)}, where a dtype is needed", hint)
+    raise Misuse(f"{what} is {describe(dtype)}, where a dtype is needed", hint, dtype)
 
 
 def _all_numbers(*operands: object) -> bool:
@@ -66,7 +66,9 @@ def where(condition: Operand, a: Operand, b: Operand) -> RuntimeOperand:
         shape = broadcast_shapes([_shape(left), _shape(right)], "the choices of od.where")
         return wrap(to_value(left if choice else right, common(left, right), shape or None))
     if not isinstance(choice, Scalar | Tile) or not choice.dtype.is_bool:
-        raise Misuse(f"the condition of od.where is {describe(choice)}, where bools are needed", "compare it: x != 0")
+        raise Misuse(
+            f"the condition of od.where is {describe(choice)}, where bools are needed", "compare it: x != 0", condition
+        )
     dtype = common(left, right)
     shape = broadcast_shapes([_shape(choice), _shape(left), _shape(right)], "the arguments of od.where")
     builder = context.builder()
@@ -149,7 +151,7 @@ def abs_(x: Operand) -> Any:
     if not isinstance(operand, Scalar | Tile):
         return builtins.abs(operand)
     if operand.dtype.is_bool:
-        raise Misuse("od.abs does not take bools")
+        raise Misuse("od.abs does not take bools", "bools have no sign: leave it out")
     if operand.dtype.kind == "uint":
         return operand
     return wrap(context.builder().value("abs", operand.value))

@@ -26,11 +26,16 @@ def copy_in(place: Any, pad: Operand = 0) -> Any:
     dtype = source.tensor.dtype
     operand = check_operand(pad, "the pad of od.copy_in")
     if isinstance(operand, Tile):
-        raise Misuse(f"the pad of od.copy_in is {describe(operand)}, where a number or a scalar is needed")
+        raise Misuse(
+            f"the pad of od.copy_in is {describe(operand)}, where a number or a scalar is needed",
+            "choose between tiles with od.where after the copy_in",
+            pad,
+        )
     if isinstance(operand, float) and dtype.is_integer and not math.isfinite(operand):
         raise Misuse(
             f"the pad of od.copy_in is {operand}, which {dtype} does not have",
             f"give a number that {dtype} has, or choose later with od.where",
+            pad,
         )
     if is_number(operand) and isinstance(operand, float) and dtype.is_integer and operand.is_integer():
         operand = int(operand)
@@ -51,14 +56,16 @@ def copy_out(value: Operand, place: Any, mode: str = "set") -> None:
     operand = check_operand(value, "the value of od.copy_out")
     if mode not in STORE_MODES:
         raise Misuse(
-            f"the mode of od.copy_out is {describe(mode)}", f"it is one of {', '.join(map(repr, STORE_MODES))}"
+            f"the mode of od.copy_out is {describe(mode)}", f"it is one of {', '.join(map(repr, STORE_MODES))}", mode
         )
     if mode == "add" and target.tensor.dtype.is_bool:
         raise Misuse("od.copy_out adds to a tensor of bools", 'use mode="max" for a logical or')
     shape = operand.shape if isinstance(operand, Scalar | Tile) else ()
     dtype = target.tensor.dtype
     if isinstance(operand, int) and dtype.is_integer and not fits(operand, dtype):
-        raise Misuse(f"{operand} does not fit into the tensor {target.tensor.name!r} of {dtype}")
+        raise Misuse(
+            f"{operand} does not fit into the tensor {target.tensor.name!r} of {dtype}", "make the tensor wider", value
+        )
     while len(shape) > len(target.shape) and shape[0] == 1:
         shape = shape[1:]  # as in NumPy's assignment, leading dims of 1 may be too many
     fitting = len(shape) <= len(target.shape) and all(

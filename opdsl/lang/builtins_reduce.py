@@ -135,7 +135,10 @@ def _combine_region(combine: object, dtypes: Sequence[DType], what: str) -> Regi
         result = inliner.call(combine, [Scalar(a) for a in arguments])
         results = tuple(result) if isinstance(result, tuple | list) else (result,)
         if len(results) != len(dtypes):
-            raise Misuse(f"the combine function of {what} gives {len(results)} values, where {len(dtypes)} are needed")
+            raise Misuse(
+                f"the combine function of {what} gives {len(results)} values, where {len(dtypes)} are needed",
+                "return one value for each tile",
+            )
         values = []
         for part, dtype in zip(results, dtypes, strict=True):
             operand = check_operand(part, f"the result of the combine function of {what}")
@@ -152,7 +155,7 @@ def _combine_region(combine: object, dtypes: Sequence[DType], what: str) -> Regi
 def _operands(x: object, name: str) -> list[Tile]:
     tiles = [check_tile(t, name) for t in (x if isinstance(x, tuple | list) else (x,))]
     if not tiles:
-        raise Misuse(f"od.{name} takes at least one tile")
+        raise Misuse(f"od.{name} takes at least one tile", f"write od.{name}((a, b), ...)")
     shape = broadcast_shapes([t.shape for t in tiles], f"the tiles of od.{name}")
     return [Tile(to_value(t, t.dtype, shape)) for t in tiles]
 
@@ -250,7 +253,11 @@ def topk(x: Operand, k: int, axis: int = -1, largest: bool = True) -> tuple[Any,
     values, indices, place = _sorted(x, "topk", axis, bool(largest))
     extent = values.shape[place]
     if type(k) is not int or not 1 <= k <= extent:
-        raise Misuse(f"k of od.topk is {describe(k)}, where a whole number from 1 to {extent} is needed")
+        raise Misuse(
+            f"k of od.topk is {describe(k)}, where a whole number from 1 to {extent} is needed",
+            "a greater k needs a longer tile",
+            k,
+        )
     if k == extent:
         return values, indices
     sizes = tuple(k if i == place else n for i, n in enumerate(values.shape))

@@ -17,30 +17,37 @@ from opdsl.lang.promotion import common, number_dtype
 from opdsl.lang.values import Operand, Scalar, Tile, describe, show_shape, wrap
 
 
-def check_shape(shape: object, what: str) -> tuple[int, ...]:
+def check_shape(shape: object, what: str, given: object = None) -> tuple[int, ...]:
     """A shape given as a number or a tuple of numbers; all known while compiling and at least 1."""
     dims = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+    subject = shape if given is None else given
     for dim in dims:
         if isinstance(dim, Scalar):
             name = dim.value.name
             raise Misuse(
                 f"{what} holds {name and repr(name) + ', '}{describe(dim)}; the shape of a tile is known while compiling",
                 "use a constexpr (a constexpr named as a dim of a tensor gets its size), or a fixed BLOCK and a loop",
+                subject,
             )
         if type(dim) is not int:
-            raise Misuse(f"{what} holds {describe(dim)}, where whole numbers are needed")
+            raise Misuse(f"{what} holds {describe(dim)}, where whole numbers are needed", "use // for /", subject)
         if dim < 1:
-            raise Misuse(f"{what} is {show_shape(dims)}; every dim of a tile has at least 1 element")
+            message = f"{what} is {show_shape(dims)}; every dim of a tile has at least 1 element"
+            raise Misuse(message, "an empty part needs no tile: skip it with a constexpr `if`", subject)
     return dims
 
 
 def check_axis(axis: object, rank: int, what: str) -> int:
     """An axis, counted from the end where it is negative."""
     if type(axis) is not int:
-        raise Misuse(f"{what} is {describe(axis)}, where a whole number is needed")
+        raise Misuse(
+            f"{what} is {describe(axis)}, where a whole number is needed", "count dims from 0, or -1 from the end", axis
+        )
     if not -rank <= axis < rank:
         raise Misuse(
-            f"{what} is {axis}, but the tile has {rank} dim{'s' * (rank != 1)}", f"the axes are {-rank} to {rank - 1}"
+            f"{what} is {axis}, but the tile has {rank} dim{'s' * (rank != 1)}",
+            f"the axes are {-rank} to {rank - 1}",
+            axis,
         )
     return axis % rank
 
@@ -48,7 +55,7 @@ def check_axis(axis: object, rank: int, what: str) -> int:
 def check_tile(x: object, name: str) -> Tile:
     operand = check_operand(x, f"the argument of od.{name}")
     if not isinstance(operand, Tile):
-        raise Misuse(f"od.{name} takes a tile, not {describe(operand)}")
+        raise Misuse(f"od.{name} takes a tile, not {describe(operand)}", "od.full makes a tile of a number", x)
     return operand
 
 
@@ -58,27 +65,32 @@ def full(shape: int | Sequence[int], value: Operand, dtype: DType | None = None)
 
     Without `dtype`: the scalar's own dtype; for Python numbers i64, f32 or bool.
     """
-    dims = check_shape(shape, "the shape of od.full")
+    return _filled("full", shape, value, dtype)
+
+
+def _filled(name: str, shape: object, value: object, dtype: object) -> Tile | Scalar:
+    dims = check_shape(shape, f"the shape of od.{name}")
     operand = check_operand(value, "the value of od.full")
     if isinstance(operand, Tile):
-        raise Misuse(f"the value of od.full is {describe(operand)}, where a scalar is needed", "use od.broadcast_to")
+        message = f"the value of od.full is {describe(operand)}, where a scalar is needed"
+        raise Misuse(message, "use od.broadcast_to", value)
     if dtype is None:
         chosen = operand.dtype if isinstance(operand, Scalar) else number_dtype(operand)
     else:
-        chosen = check_dtype(dtype, "the dtype of od.full")
+        chosen = check_dtype(dtype, f"the dtype of od.{name}")
     return wrap(to_value(operand, chosen, dims or None))
 
 
 @builtin("zeros")
 def zeros(shape: int | Sequence[int], dtype: DType) -> Tile | Scalar:
     """A tile of `shape` full of zeros."""
-    return full(shape, 0, check_dtype(dtype, "the dtype of od.zeros"))
+    return _filled("zeros", shape, 0, check_dtype(dtype, "the dtype of od.zeros"))
 
 
 @builtin("ones")
 def ones(shape: int | Sequence[int], dtype: DType) -> Tile | Scalar:
     """A tile of `shape` full of ones."""
-    return full(shape, 1, check_dtype(dtype, "the dtype of od.ones"))
+    return _filled("ones", shape, 1, check_dtype(dtype, "the dtype of od.ones"))
 
 
 @builtin("arange")
@@ -94,14 +106,19 @@ def arange(start: int, stop: int | None = None, step: int = 1, dtype: DType = i6
             raise Misuse(
                 f"a bound of od.arange is {describe(bound)}; the length of a tile is known while compiling",
                 "add the run-time start: start + od.arange(BLOCK)",
+                bound,
             )
         if type(bound) is not int:
-            raise Misuse(f"a bound of od.arange is {describe(bound)}, where whole numbers are needed")
+            raise Misuse(
+                f"a bound of od.arange is {describe(bound)}, where whole numbers are needed", "use // for /", bound
+            )
     if step == 0:
-        raise Misuse("the step of od.arange is 0")
+        raise Misuse("the step of od.arange is 0", "give a step of at least 1, or a negative one to count down")
     chosen = range(first, last, step)
     if not chosen:
-        raise Misuse(f"od.arange has no elements from {first} to {last} in steps of {step}")
+        raise Misuse(
+            f"od.arange has no elements from {first} to {last} in steps of {step}", "a tile has at least 1 element"
+        )
     from opdsl.lang.operators import binary
 
     tile: Scalar | Tile = Tile(context.builder().value("arange", length=len(chosen)))
@@ -136,7 +153,8 @@ def reshape(x: Operand, shape: int | Sequence[int], *more: int) -> Scalar | Tile
     if math.prod(shape) != size:
         asked = given if isinstance(given, tuple | list) else (given,)
         raise Misuse(
-            f"od.reshape of a tile of shape {show_shape(operand.shape)} to {show_shape(asked)}: {size} elements"
+            f"od.reshape of a tile of shape {show_shape(operand.shape)} to {show_shape(asked)}",
+            f"the sizes must multiply to its {size} elements" + (", whatever -1 stands for" if -1 in asked else ""),
         )
     return reshaped(operand, shape)
 
@@ -248,7 +266,9 @@ def split(x: Operand, parts: int, axis: int = 0) -> tuple[Tile, ...]:
     place = check_axis(axis, len(tile.shape), "the axis of od.split")
     size = tile.shape[place]
     if type(parts) is not int or parts < 1 or size % parts:
-        raise Misuse(f"od.split of {size} elements into {describe(parts)} equal parts")
+        raise Misuse(
+            f"od.split of {size} elements into {describe(parts)} equal parts", f"give a divisor of {size}", parts
+        )
     each = size // parts
     sizes = tuple(each if i == place else n for i, n in enumerate(tile.shape))
     found = []

@@ -93,7 +93,17 @@ class Calls(Expressions):
             else:
                 keywords[keyword.arg] = value
         self.at(node)
-        return self.apply(node, function, positional, keywords)
+        try:
+            return self.apply(node, function, positional, keywords)
+        except Misuse as misuse:
+            nodes: list[ast.AST] = list(node.args)
+            if any(isinstance(part, ast.Starred) for part in nodes):
+                nodes = []
+            parts = [
+                *zip(positional, nodes, strict=False),
+                *((keywords.get(k.arg or ""), k.value) for k in node.keywords),
+            ]
+            raise self.misuse_at(node, misuse, parts) from None
 
     def call(self, function: object, arguments: Sequence[object]) -> object:
         """For built-ins that take functions. The call has the place of the built-in's own."""
@@ -268,10 +278,9 @@ class Calls(Expressions):
             return f"{module or 'Python'}.{name} is called with a run-time value", f"use od.{name}"
         shown = "the lambda" if name == "<lambda>" else f"the Python function {name!r}"
         if isinstance(function, FunctionType):
-            return (
-                f"{shown} is called with a run-time value",
-                "decorate it with @od.function; plain Python functions take only values known while compiling",
-            )
+            form = "write it as od.function(lambda ...)" if name == "<lambda>" else "decorate it with @od.function"
+            hint = f"{form}; plain Python functions take only values known while compiling"
+            return f"{shown} is called with a run-time value", hint
         return (
             f"{name!r} ({type(function).__name__}) is called with a run-time value",
             "only built-ins of opdsl and functions with @od.function take run-time values",

@@ -61,8 +61,8 @@ def builtin(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         def call(*arguments: P.args, **keywords: P.kwargs) -> R:
             if _active.inliner is None:
                 raise UsageError(
-                    f"od.{name} works only inside an @od.kernel or @od.function\n"
-                    f"help: call it in a kernel; on the host use NumPy."
+                    f"od.{name} works only inside an @od.kernel or @od.function",
+                    "call it in a kernel; on the host use NumPy",
                 )
             return function(*arguments, **keywords)
 

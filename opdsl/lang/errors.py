@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import linecache
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from opdsl.ir.core import Location
 
@@ -43,6 +47,42 @@ def _excerpt(location: Location, line: str) -> list[str]:
     return [f"  {number} | {line.rstrip()[shift:]}", f"  {gutter} | {marks}"]
 
 
+def _located(message: str, location: Location | None, line: str, notes: tuple[Note, ...], help: str) -> str:
+    """The form of all errors: where and what, the source line with a caret, notes, the remedy."""
+    where = f"{shown_file(location.file)}:{location.line}:{location.column}: " if location is not None else ""
+    text = [f"{where}error: {message}"]
+    if location is not None:
+        text += _excerpt(location, line)
+    for note in notes:
+        place = note.location
+        text.append(f"{shown_file(place.file)}:{place.line}:{place.column}: note: {note.message}")
+        text += _excerpt(place, note.line)
+    if help:
+        text.append(f"help: {help}")
+    return "\n".join(text)
+
+
+_PACKAGE = str(Path(__file__).resolve().parent.parent)
+
+
+def call_site() -> tuple[Location | None, str]:
+    """The place in the user's code that is being run: the innermost frame that is not in this package."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    if frame is None:
+        return None, ""
+    code = frame.f_code
+    positions = next(itertools.islice(code.co_positions(), frame.f_lasti // 2, None), (None,) * 4)
+    line, end_line, column, end_column = positions
+    line = line or frame.f_lineno
+    text = linecache.getline(code.co_filename, line)
+    if column is None or end_column is None:
+        column, end_column = len(text) - len(text.lstrip()), len(text.rstrip())
+    location = Location(code.co_filename, line, column + 1, end_line or line, end_column + 1)
+    return location, text
+
+
 class CompileError(OpdslError):
     """A kernel cannot be compiled. `str()` shows file:line:column, the source line with a caret, and the remedy."""
 
@@ -57,28 +97,28 @@ class CompileError(OpdslError):
         self.notes = notes
 
     def __str__(self) -> str:
-        where = self.location
-        text = [f"{shown_file(where.file)}:{where.line}:{where.column}: error: {self.message}"]
-        text += _excerpt(where, self.line)
-        for note in self.notes:
-            place = note.location
-            text.append(f"{shown_file(place.file)}:{place.line}:{place.column}: note: {note.message}")
-            text += _excerpt(place, note.line)
-        if self.help:
-            text.append(f"help: {self.help}")
-        return "\n".join(text)
+        return _located(self.message, self.location, self.line, self.notes, self.help)
 
 
 class LaunchError(OpdslError):
-    """A kernel cannot be launched with these arguments."""
+    """A kernel cannot be launched with these arguments. `str()` shows the call and the parameters it speaks of."""
 
-    def __init__(self, message: str, help: str = "") -> None:
+    def __init__(self, message: str, help: str = "", parameters: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.help = help
+        self.parameters = parameters
+        self.location: Location | None = None
+        self.line = ""
+        self.notes: tuple[Note, ...] = ()
+
+    def locate(self) -> None:
+        """Adds the place of the user's call."""
+        if self.location is None:
+            self.location, self.line = call_site()
 
     def __str__(self) -> str:
-        return f"{self.message}\nhelp: {self.help}" if self.help else self.message
+        return _located(self.message, self.location, self.line, self.notes, self.help)
 
 
 class ShapeError(LaunchError, ValueError):
@@ -96,11 +136,28 @@ class ArgumentError(LaunchError, TypeError):
 class UsageError(OpdslError, RuntimeError):
     """Something of the language is used where it has no meaning, such as a built-in outside of a kernel."""
 
-
-class Misuse(Exception):
-    """Raised by built-ins, which do not know where they were called; the front end adds the place."""
-
     def __init__(self, message: str, help: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.help = help
+        self.location, self.line = call_site()
+
+    def __str__(self) -> str:
+        return _located(self.message, self.location, self.line, (), self.help)
+
+
+class AnnotationError(UsageError, TypeError):
+    """An annotation such as od.Tensor[...] is malformed."""
+
+
+class Misuse(Exception):
+    """Raised by built-ins, which do not know where they were called; the front end adds the place.
+
+    `subject` is the value at fault: if it is an operand, an argument or an index, the caret is under that one.
+    """
+
+    def __init__(self, message: str, help: str = "", subject: object = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.help = help
+        self.subject = subject

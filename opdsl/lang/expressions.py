@@ -91,11 +91,21 @@ class Expressions:
     def error(self, node: ast.AST, message: str, help: str = "", notes: Sequence[Note] = ()) -> CompileError:
         location = self.location(node)
         source = self.frame.source
-        led = [
-            Note("called from here", frame.source.location(call), frame.source.line(frame.source.location(call).line))
-            for frame, call in reversed(self.calls)
-        ]
-        return CompileError(message, location, source.line(location.line), help, (*notes, *led))
+        return CompileError(message, location, source.line(location.line), help, (*notes, *self._led()))
+
+    def _led(self) -> list[Note]:
+        """The calls that led here, innermost first; of many only the first ones and the last."""
+        calls = self.calls[::-1]
+        if len(calls) > 5:
+            calls = [*calls[:3], calls[-1]]
+        places = [(frame.source, frame.source.location(call)) for frame, call in calls]
+        return [Note("called from here", place, source.line(place.line)) for source, place in places]
+
+    def misuse_at(self, node: ast.AST, misuse: Misuse, parts: Iterable[tuple[object, ast.AST]]) -> CompileError:
+        """The error of a misuse: at the part of the node whose value is at fault, or at the node."""
+        if misuse.subject is not None:
+            node = next((part for value, part in parts if value is misuse.subject), node)
+        return self.error(node, misuse.message, misuse.help)
 
     def note(self, message: str, location: Location) -> Note:
         return Note(message, location, self.frame.source.line(location.line))
@@ -188,7 +198,11 @@ class Expressions:
             raise self.error(node, f"{type(cause).__name__}: {cause}") from cause
 
     def _BinOp(self, node: ast.BinOp) -> object:
-        return self.binary(node, node.op, self.evaluate(node.left), self.evaluate(node.right))
+        left, right = self.evaluate(node.left), self.evaluate(node.right)
+        try:
+            return self.binary(node, node.op, left, right)
+        except Misuse as misuse:
+            raise self.misuse_at(node, misuse, ((left, node.left), (right, node.right))) from None
 
     def binary(self, node: ast.AST, op: ast.operator, left: object, right: object) -> object:
         name, on_python = _BINARY[type(op)]
@@ -233,13 +247,17 @@ class Expressions:
         return value if found is None else found
 
     def _Compare(self, node: ast.Compare) -> object:
-        left = self.evaluate(node.left)
+        left_node = node.left
+        left = self.evaluate(left_node)
         found: object = None
         for op, right_node in zip(node.ops, node.comparators, strict=True):
             right = self.evaluate(right_node)
             self.at(node)
-            result = self._compared(op, left, right)
-            left = right
+            try:
+                result = self._compared(op, left, right)
+            except Misuse as misuse:
+                raise self.misuse_at(node, misuse, ((left, left_node), (right, right_node))) from None
+            left, left_node = right, right_node
             if not isinstance(result, Runtime) and not python(bool, result):
                 return result
             if isinstance(found, Runtime) and isinstance(result, Runtime):
@@ -301,7 +319,12 @@ class Expressions:
         index = self.index_items(node.slice)
         self.at(node)
         if isinstance(value, Runtime) or holds_runtime(index):
-            return indexing.subscript(value, index if isinstance(index, tuple) else (index,))
+            items = index if isinstance(index, tuple) else (index,)
+            try:
+                return indexing.subscript(value, items)
+            except Misuse as misuse:
+                nodes = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+                raise self.misuse_at(node, misuse, zip(items, nodes, strict=False)) from None
         return python(operator.getitem, value, index)
 
     def _JoinedStr(self, node: ast.JoinedStr) -> object:

@@ -22,8 +22,8 @@ class Function:
 
     def __call__(self, *arguments: Any, **keywords: Any) -> NoReturn:
         raise UsageError(
-            f"{self.__name__} is an @od.function: it can be called only inside an @od.kernel or @od.function\n"
-            f"help: write a kernel that calls it on tiles."
+            f"{self.__name__} is an @od.function: it can be called only inside an @od.kernel or @od.function",
+            "write a kernel that calls it on tiles",
         )
 
     def __repr__(self) -> str:

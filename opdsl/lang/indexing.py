@@ -23,7 +23,9 @@ def expand_ellipsis(index: Sequence[object], rank: int, what: str) -> list[objec
     """Replaces `...` by the `:` it stands for and appends those that are left out."""
     indices = sum(1 for item in index if item is not None and not isinstance(item, EllipsisType))
     if indices > rank:
-        raise Misuse(f"{what} has {rank} dim{'s' * (rank != 1)}, but {indices} indices are given")
+        raise Misuse(
+            f"{what} has {rank} dim{'s' * (rank != 1)}, but {indices} indices are given", "give one index for each dim"
+        )
     fill = [slice(None)] * (rank - indices)
     dots = [place for place, item in enumerate(index) if isinstance(item, EllipsisType)]
     if len(dots) > 1:
@@ -67,7 +69,7 @@ def tensor_slice(item: slice, dim: int | Scalar, name: str, axis: int) -> tuple[
         if type(start) is int and start < 0:
             raise Misuse(
                 f"the slice of {what} starts at {start}, out of bounds: negative indices do not count from the end",
-                f"write {dim + start}:",
+                f"write {dim + start}: in place of {start}:",
             )
         stop: Scalar | int = dim
     else:
@@ -101,27 +103,35 @@ def tensor_place(tensor: TensorView, index: Sequence[object]) -> Place:
     operands: list[Value | None] = []
     gathers: list[Tile] = []
     for axis, (item, dim) in enumerate(zip(items, tensor.shape, strict=True)):
-        what = f"the index of dim {axis} of {tensor.name!r}"
-        if isinstance(item, slice):
-            spec, start = tensor_slice(item, dim, tensor.name, axis)
-            specs.append(spec)
-            operands.append(to_value(start, i64))
-        elif isinstance(item, Tile):
-            if not item.dtype.is_integer:
-                hint = "for a mask, read all and choose with od.where" if item.dtype.is_bool else "od.cast it to od.i64"
-                raise Misuse(f"{what} is {describe(item)}, where integers are needed", hint)
-            specs.append(Gather())
-            operands.append(None)
+        if isinstance(item, Tile):
             gathers.append(item)
-        else:
-            if type(item) is int and item < 0:
-                raise Misuse(
-                    f"{what} is {item}, which is out of bounds: negative indices do not count from the end",
-                    f"write {tensor.name}.shape[{axis}] - {-item}",
-                )
-            specs.append(Point())
-            operands.append(index_scalar(item, what).value)
+        try:
+            spec, operand = _index_item(tensor, item, dim, axis)
+        except Misuse as misuse:
+            misuse.subject = item
+            raise
+        specs.append(spec)
+        operands.append(operand)
     return _finish_place(tensor, specs, operands, gathers)
+
+
+def _index_item(tensor: TensorView, item: object, dim: int | Scalar, axis: int) -> tuple[IndexSpec, Value | None]:
+    """One index of a tensor and its operand; None where that is a tile, which is broadcast with the others first."""
+    what = f"the index of dim {axis} of {tensor.name!r}"
+    if isinstance(item, slice):
+        spec, start = tensor_slice(item, dim, tensor.name, axis)
+        return spec, to_value(start, i64)
+    if isinstance(item, Tile):
+        if not item.dtype.is_integer:
+            hint = "for a mask, read all and choose with od.where" if item.dtype.is_bool else "od.cast it to od.i64"
+            raise Misuse(f"{what} is {describe(item)}, where integers are needed", hint)
+        return Gather(), None
+    if type(item) is int and item < 0:
+        raise Misuse(
+            f"{what} is {item}, which is out of bounds: negative indices do not count from the end",
+            f"write {tensor.name}.shape[{axis}] - {-item}",
+        )
+    return Point(), index_scalar(item, what).value
 
 
 def _finish_place(
@@ -165,10 +175,15 @@ def tile_subscript(tile: Tile, index: Sequence[object]) -> Tile | Scalar:
                     raise Misuse(
                         f"a slice of a tile has {describe(part)} as a bound; tiles are sliced at constexpr places only",
                         "slice the tensor instead, in od.copy_in, or choose with od.where",
+                        item,
                     )
             chosen = range(extent)[item]
             if not chosen:
-                raise Misuse(f"the slice of dim {axis} of the tile is empty (the dim has {extent} elements)")
+                raise Misuse(
+                    f"the slice of dim {axis} of the tile is empty (the dim has {extent} elements)",
+                    "every dim of a tile has at least 1 element",
+                    item,
+                )
             starts.append(chosen.start)
             sizes.append(len(chosen))
             steps.append(chosen.step if len(chosen) > 1 else 1)
@@ -191,11 +206,18 @@ def _tile_point(item: object, extent: int, axis: int) -> int:
         raise Misuse(
             f"the index of dim {axis} of the tile is {describe(item)}; tiles are indexed at constexpr places only",
             "gather from the tensor in od.copy_in instead, or select: od.sum(od.where(od.arange(N) == i, t, 0))",
+            item,
         )
     if type(item) is not int:
-        raise Misuse(f"the index of dim {axis} of the tile is {describe(item)}, where a whole number is needed")
+        raise Misuse(
+            f"the index of dim {axis} of the tile is {describe(item)}, where a whole number is needed", "", item
+        )
     if not -extent <= item < extent:
-        raise Misuse(f"index {item} is out of bounds for dim {axis} of the tile, which has {extent} elements")
+        raise Misuse(
+            f"index {item} is out of bounds for dim {axis} of the tile, which has {extent} elements",
+            f"the indices are {-extent} to {extent - 1}",
+            item,
+        )
     return item % extent
 
 

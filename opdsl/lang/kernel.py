@@ -13,7 +13,7 @@ import numpy as np
 from opdsl.ir.core import Kernel as IrKernel
 from opdsl.ir.types import DTYPES, DType
 from opdsl.lang.annotations import BadParameter, Signature, read_signature
-from opdsl.lang.errors import ArgumentError, CompileError, DTypeError, Misuse, OpdslError, ShapeError
+from opdsl.lang.errors import ArgumentError, CompileError, DTypeError, LaunchError, Misuse, Note, OpdslError, ShapeError
 from opdsl.lang.frontend import FrontEnd
 from opdsl.lang.source import FunctionSource
 from opdsl.runtime.knobs import knobs
@@ -61,15 +61,27 @@ class Kernel:
     def __repr__(self) -> str:
         return f"<opdsl kernel {self.name}>"
 
-    def _bad_parameter(self, bad: BadParameter) -> CompileError:
+    def _parameter_node(self, name: str) -> ast.AST:
         node = self.source.node
-        arguments: list[ast.arg] = []
-        if isinstance(node, ast.FunctionDef):
-            a = node.args
-            arguments = [*a.posonlyargs, *a.args, *a.kwonlyargs, *(x for x in (a.vararg, a.kwarg) if x is not None)]
-        place = next((a for a in arguments if a.arg == bad.parameter), node)
-        location = self.source.location(place)
+        a = node.args
+        arguments = [*a.posonlyargs, *a.args, *a.kwonlyargs, *(x for x in (a.vararg, a.kwarg) if x is not None)]
+        return next((argument for argument in arguments if argument.arg == name), node)
+
+    def _bad_parameter(self, bad: BadParameter) -> CompileError:
+        location = self.source.location(self._parameter_node(bad.parameter))
         return CompileError(bad.message, location, self.source.line(location.line), bad.help)
+
+    def _located(self, error: OpdslError) -> OpdslError:
+        """The error without our frames; an error of a launch gets the place of the call and of its parameters."""
+        if isinstance(error, LaunchError):
+            error.locate()
+            if not error.notes:
+                error.notes = tuple(self._declaration(name) for name in error.parameters)
+        return error.with_traceback(None)
+
+    def _declaration(self, parameter: str) -> Note:
+        location = self.source.location(self._parameter_node(parameter))
+        return Note(f"{parameter!r} is declared here", location, self.source.line(location.line))
 
     # --- compiling ---------------------------------------------------------------------------------------------------
 
@@ -88,6 +100,7 @@ class Kernel:
                         f"{self.name}: the constexpr {name} is given as {given[name]!r}, but dim {axis} of {tensor!r}, "
                         f"which has that name, is {sizes[name]}",
                         f"leave {name} out: it is bound from the shape",
+                        (name, tensor),
                     )
                 values[name] = int(sizes[name])
             elif name in given:
@@ -98,6 +111,7 @@ class Kernel:
                 raise ArgumentError(
                     f"{self.name}: the constexpr {name} has no default and is not given",
                     f"call {self.name}(..., {name}=...)",
+                    (name,),
                 )
         return values
 
@@ -123,6 +137,7 @@ class Kernel:
                 raise DTypeError(
                     f"{self.name}: the dtype variable {variable!r} (of {tensor!r}) is not given",
                     f"give {variable}=od.f32, say",
+                    (tensor,),
                 )
         values = self.check_constexprs(constexprs or {}, {})
         for name, value in values.items():
@@ -138,6 +153,7 @@ class Kernel:
             raise ArgumentError(
                 f"{self.name}: the constexpr {name} is {values[name]!r}, which is not hashable",
                 "a kernel is compiled once for each value: give a tuple, not a list; a frozen dataclass, not a dict",
+                (name,),
             ) from None
         if found is None:
             found = self._specialised[key] = self._compile(dtypes, values)
@@ -169,7 +185,7 @@ class Kernel:
             dtypes = {name: _dtype(name, value) for name, value in named.items() if name in variables}
             return self.specialise(dtypes, {k: v for k, v in named.items() if k not in variables})
         except OpdslError as error:
-            raise error.with_traceback(None) from error.__cause__
+            raise self._located(error) from error.__cause__
 
     # --- running -----------------------------------------------------------------------------------------------------
 
@@ -184,7 +200,7 @@ class Kernel:
         try:
             self._call_slowly(result, arguments, named)
         except OpdslError as error:
-            raise error.with_traceback(None) from error.__cause__
+            raise self._located(error) from error.__cause__
 
     def _call_slowly(self, result: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         if isinstance(result, tuple) and self._finish is not None:

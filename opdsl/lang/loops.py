@@ -270,7 +270,7 @@ class Loops(Branches):
             fits = number_takes(leaf, slot.type) if isinstance(leaf, NUMBERS) else found == slot.type
             if isinstance(leaf, Scalar) and leaf.weak:
                 fits = not isinstance(slot.type, ScalarType) or weak_kind_fits(found, slot.type)
-            if not fits and isinstance(leaf, NUMBERS | Scalar) and is_weak(leaf) and is_weak(slot.initial):
+            if not fits and is_weak(leaf) and is_weak(slot.initial):
                 joined = joined_number_type(slot.type, found)
                 if joined != slot.type:
                     slot.type = joined

@@ -34,14 +34,16 @@ def check_operand(value: object, what: str) -> Operand:
         raise Misuse(
             f"{what} is {describe(value)}; tensors are in global memory and are not computed with directly",
             f"copy a part of it into a tile first: od.copy_in({value.name}[start:start + BLOCK])",
+            value,
         )
     if isinstance(value, Place):
         raise Misuse(
             f"{what} is {describe(value)}, which is in global memory",
             f"read it into a tile first: od.copy_in({value.tensor.name}[...])",
+            value,
         )
     if isinstance(value, Text):
-        raise Misuse(f"{what} is {describe(value)}", "only od.print takes one")
+        raise Misuse(f"{what} is {describe(value)}", "only od.print takes one", value)
     if hasattr(value, "dtype") and hasattr(value, "item") and getattr(value, "shape", None) == ():
         item = value.item()  # a NumPy scalar counts as the Python number it holds
         if isinstance(item, bool | int | float):
@@ -50,8 +52,13 @@ def check_operand(value: object, what: str) -> Operand:
         raise Misuse(
             f"{what} is an array that the kernel captured from outside",
             "pass it to the kernel as a tensor argument, or make it a tuple of numbers",
+            value,
         )
-    raise Misuse(f"{what} is {describe(value)}, where a number, a scalar or a tile is needed")
+    raise Misuse(
+        f"{what} is {describe(value)}, where a number, a scalar or a tile is needed",
+        "read tensors with od.copy_in; make tiles with od.full and od.arange",
+        value,
+    )
 
 
 def broadcast_shapes(shapes: Sequence[tuple[int, ...]], what: str) -> tuple[int, ...]:
@@ -120,7 +127,9 @@ def index_scalar(operand: object, what: str) -> Scalar:
     """An integer as the i64 scalar that indices and bounds are."""
     operand = check_operand(operand, what)
     if isinstance(operand, Tile):
-        raise Misuse(f"{what} is {describe(operand)}, where a scalar is needed")
+        raise Misuse(
+            f"{what} is {describe(operand)}, where a scalar is needed", "od.sum, od.max and so on give scalars", operand
+        )
     if isinstance(operand, bool | float) or (isinstance(operand, Scalar) and not operand.dtype.is_integer):
         raise Misuse(
             f"{what} is {describe(operand)}, where an integer is needed", "od.cast it to od.i64, or use // for /"
@@ -190,11 +199,16 @@ def binary(op: str, left: object, right: object) -> Scalar | Tile:
     dtype = common(a, b)
     if op in ("and", "or", "xor"):
         if dtype.is_float:
-            raise Misuse(f"{symbol} takes integers or bools, not {describe(a)} and {describe(b)}")
+            raise Misuse(
+                f"{symbol} takes integers or bools, not {describe(a)} and {describe(b)}",
+                "compare first to get bools (x > 0), or od.cast to an integer type",
+            )
     elif op in ("shl", "shr"):
         dtype = a.dtype if isinstance(a, Scalar | Tile) else dtype
         if not dtype.is_integer or not common(b).is_integer:
-            raise Misuse(f"{symbol} takes integers, not {describe(a)} and {describe(b)}")
+            raise Misuse(
+                f"{symbol} takes integers, not {describe(a)} and {describe(b)}", "multiply or divide by a power of 2"
+            )
     elif op == "div":
         dtype = dtype if dtype.is_float else f32
     elif op == "pow":
@@ -244,7 +258,7 @@ def invert(operand: object) -> Scalar | Tile:
     x = check_operand(operand, "the operand of ~")
     assert isinstance(x, Scalar | Tile)
     if x.dtype.is_float:
-        raise Misuse(f"~ takes integers or bools, not {describe(x)}")
+        raise Misuse(f"~ takes integers or bools, not {describe(x)}", "compare first to get bools: ~(x > 0)")
     return wrap(context.builder().value("not", x.value))
 
 

@@ -135,12 +135,15 @@ def bind_arguments(
     if arguments.vararg:
         bound[arguments.vararg.arg] = extra
     elif extra:
-        raise Misuse(f"{name} takes {len(names)} positional arguments, but {len(positional)} are given")
+        raise Misuse(
+            f"{name} takes {len(names)} positional arguments, but {len(positional)} are given",
+            f"its parameters are {', '.join(names) or 'none'}",
+        )
     only = [a.arg for a in arguments.kwonlyargs]
     others: dict[str, object] = {}
     for key, value in keywords.items():
         if key in bound and key in names:
-            raise Misuse(f"{name} is given its argument {key!r} twice")
+            raise Misuse(f"{name} is given its argument {key!r} twice", "give it by position or by name, not both")
         if key in names or key in only:
             bound[key] = value
         elif arguments.kwarg:
@@ -155,5 +158,8 @@ def bind_arguments(
         bound.setdefault(key, value)
     missing = [key for key in (*names, *only) if key not in bound]
     if missing:
-        raise Misuse(f"{name} is called without its argument{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}")
+        raise Misuse(
+            f"{name} is called without its argument{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}",
+            f"its parameters are {', '.join([*names, *only])}",
+        )
     return bound

@@ -31,7 +31,8 @@ class FunctionSource:
         if not lines:
             raise UsageError(
                 f"the source of {what} {self.name!r} cannot be read: it was typed at a prompt, or given with `python -c`, "
-                f"or built by exec ({self.file}).\nhelp: put it into a file and import that file."
+                f"or built by exec ({self.file})",
+                "put it into a file and import that file",
             )
         self.lines = lines
         self._what = what
@@ -60,7 +61,8 @@ class FunctionSource:
             return found[0]
         raise UsageError(
             f"the source of {self._what} {self.name!r} is not at {self.file}:{self.first_line}"
-            + (": two lambdas begin on that line" if found else "; has the file changed since it was imported?")
+            + (": two lambdas begin on that line" if found else ""),
+            "put each on a line of its own" if found else "import the file again if it has changed",
         )
 
     def line(self, number: int) -> str:

@@ -32,7 +32,11 @@ class Statements(Loops):
                 raise self.error(node, misuse.message, misuse.help) from None
             except PythonFailure as failure:
                 cause = failure.cause
-                raise self.error(node, f"{type(cause).__name__}: {cause}") from cause
+                raise self.error(
+                    node,
+                    f"{type(cause).__name__}: {cause}",
+                    "this is raised while compiling, for these dtypes and constexprs",
+                ) from cause
 
     def _Expr(self, node: ast.Expr) -> None:
         value = self.evaluate(node.value)
@@ -68,7 +72,11 @@ class Statements(Loops):
             value = self.binary(node, node.op, python(lambda: owner[index]), self.evaluate(node.value))
             self._store(target, owner, index, value)
             return
-        raise self.error(target, "an attribute cannot be assigned in a kernel", "use a variable")
+        raise self.error(
+            target,
+            "an attribute cannot be assigned in a kernel",
+            "objects from outside are read only here; use a variable",
+        )
 
     def assign(self, target: ast.expr, value: object, node: ast.AST) -> None:
         if isinstance(target, ast.Name):
@@ -81,7 +89,11 @@ class Statements(Loops):
                 self._refuse_store(target, owner)
             self._store(target, owner, self.index_items(target.slice), value)
         else:
-            raise self.error(target, "an attribute cannot be assigned in a kernel", "use a variable")
+            raise self.error(
+                target,
+                "an attribute cannot be assigned in a kernel",
+                "objects from outside are read only here; use a variable",
+            )
 
     def _unpack(self, target: ast.Tuple | ast.List, value: object) -> None:
         items = self.iterate(value, target)

@@ -65,7 +65,7 @@ class Tile(Runtime):
         self.shape: tuple[int, ...] = value.type.shape
 
     def __repr__(self) -> str:
-        return f"a {self.dtype} tile of shape {show_shape(self.shape)}"
+        return f"{article(self.dtype)} {self.dtype} tile of shape {show_shape(self.shape)}"
 
 
 Operand = Scalar | Tile | bool | int | float
@@ -140,6 +140,11 @@ def holds_runtime(value: object) -> bool:
     if isinstance(value, dict):
         return any(map(holds_runtime, value.values()))
     return isinstance(value, slice) and any(map(holds_runtime, (value.start, value.stop, value.step)))
+
+
+def article(dtype: DType) -> str:
+    """`an f32`, `a u8`: as the names are spoken."""
+    return "an" if dtype.name[0] in "fi" else "a"
 
 
 def show_shape(shape: Iterable[int]) -> str:

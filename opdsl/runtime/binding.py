@@ -14,13 +14,14 @@ from opdsl.lang.annotations import Parameter, ScalarAnnotation, TensorAnnotation
 from opdsl.lang.errors import ArgumentError, DTypeError, ShapeError
 from opdsl.lang.kernel import Kernel
 from opdsl.lang.promotion import integer_range
+from opdsl.lang.values import article
 from opdsl.runtime import arrays
 
 
-def argument_error(kernel: Kernel, error: Exception) -> ArgumentError:
+def argument_error(kernel: Kernel, error: Exception, parameter: str) -> ArgumentError:
     """An error of `runtime.arrays`, which ends with its remedy after a semicolon, in our form."""
     message, _, help = str(error).rpartition("; ")
-    return ArgumentError(f"{kernel.name}: {message or help}", help if message else "")
+    return ArgumentError(f"{kernel.name}: {message or help}", help if message else "", (parameter,))
 
 
 def bind(kernel: Kernel, arguments: Sequence[Any], named: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
@@ -37,7 +38,11 @@ def bind(kernel: Kernel, arguments: Sequence[Any], named: Mapping[str, Any]) -> 
     for place, parameter in enumerate(parameters):
         if parameter.name in constexprs:
             if place < len(arguments):
-                raise ArgumentError(f"{kernel.name}: the argument {parameter.name!r} is given twice")
+                raise ArgumentError(
+                    f"{kernel.name}: the argument {parameter.name!r} is given twice",
+                    "give it by position or by name, not both",
+                    (parameter.name,),
+                )
             ordered.append(constexprs.pop(parameter.name))
         elif place >= len(arguments):
             if parameter.required:
@@ -55,7 +60,9 @@ def _missing(kernel: Kernel, parameter: Parameter, named: Mapping[str, Any]) -> 
     hint = f"{close[0]!r} is no parameter: is {parameter.name!r} meant?" if close else ""
     parameters = ", ".join(f"{p.name}: {p.annotation}" for p in kernel.signature.parameters)
     raise ArgumentError(
-        f"{kernel.name}: the argument {parameter.name!r} is missing", hint or f"its parameters are {parameters}"
+        f"{kernel.name}: the argument {parameter.name!r} is missing",
+        hint or f"its parameters are {parameters}",
+        (parameter.name,),
     )
 
 
@@ -67,7 +74,7 @@ def as_arrays(kernel: Kernel, arguments: Sequence[Any]) -> list[Any]:
             try:
                 argument = arrays.as_array(argument, parameter.name)
             except arrays.ArgumentError as error:
-                raise argument_error(kernel, error) from None
+                raise argument_error(kernel, error, parameter.name) from None
         found.append(argument)
     return found
 
@@ -85,6 +92,7 @@ def _dtypes(kernel: Kernel, arguments: Sequence[Any]) -> dict[str, DType]:
             raise DTypeError(
                 f"{kernel.name}: {parameter.name!r} has dtype {argument.dtype}; kernels know {known}",
                 f"convert it: {parameter.name}.astype(...)",
+                (parameter.name,),
             )
         dtype = DTYPES[name]
         wanted = annotation.dtype
@@ -94,6 +102,7 @@ def _dtypes(kernel: Kernel, arguments: Sequence[Any]) -> dict[str, DType]:
                 raise DTypeError(
                     f"{kernel.name}: {parameter.name!r} is {dtype}, but its annotation says {wanted}",
                     f'pass {parameter.name}.astype("{shown}")',
+                    (parameter.name,),
                 )
         elif wanted not in found:
             found[wanted] = (dtype, parameter.name)
@@ -103,6 +112,7 @@ def _dtypes(kernel: Kernel, arguments: Sequence[Any]) -> dict[str, DType]:
                 f"{kernel.name}: {other!r} is {first} and {parameter.name!r} is {dtype}, but both are annotated with the "
                 f"dtype variable {wanted!r}",
                 f'convert one of them, as {parameter.name}.astype("{arrays.numpy_dtype(first.name).name}")',
+                (other, parameter.name),
             )
     return {variable: dtype for variable, (dtype, _) in found.items()}
 
@@ -120,6 +130,7 @@ def _sizes(kernel: Kernel, arguments: Sequence[Any]) -> dict[str, int]:
                 f"{kernel.name}: {parameter.name!r} has {len(shape)} dims (shape {shape}), but its annotation "
                 f"{annotation} has {len(annotation.dims)}",
                 "reshape it, or index it down to a view with as many dims",
+                (parameter.name,),
             )
         for axis, (dim, size) in enumerate(zip(annotation.dims, shape, strict=True)):
             if isinstance(dim, int):
@@ -128,6 +139,7 @@ def _sizes(kernel: Kernel, arguments: Sequence[Any]) -> dict[str, int]:
                         f"{kernel.name}: dim {axis} of {parameter.name!r} is {size} (shape {shape}), but its annotation "
                         f"{annotation} says {dim}",
                         f"pass an array whose dim {axis} is {dim}",
+                        (parameter.name,),
                     )
             elif dim not in found:
                 found[dim] = (size, parameter.name, axis, shape)
@@ -137,6 +149,7 @@ def _sizes(kernel: Kernel, arguments: Sequence[Any]) -> dict[str, int]:
                     f"{kernel.name}: dim {dim!r} is {other_size} in {other!r} (axis {other_axis} of shape {other_shape}) "
                     f"but {size} in {parameter.name!r} (axis {axis} of shape {shape})",
                     f"both sizes must be equal; is one of {other!r} and {parameter.name!r} transposed?",
+                    (other, parameter.name),
                 )
     return {symbol: size for symbol, (size, _, _, _) in found.items()}
 
@@ -173,10 +186,16 @@ def _scalar(kernel: Kernel, name: str, dtype: DType, given: Any) -> bool | int |
     value = given.item() if isinstance(given, np.generic) else given
     if not isinstance(value, bool | int | float):
         hint = f"pass {name}.item() if it holds one number" if hasattr(value, "item") else "pass a Python number"
-        raise ArgumentError(f"{kernel.name}: {name!r} is {_shown(value)}, where a {dtype} scalar is needed", hint)
+        raise ArgumentError(
+            f"{kernel.name}: {name!r} is {_shown(value)}, where {article(dtype)} {dtype} scalar is needed",
+            hint,
+            (name,),
+        )
     if dtype.is_bool:
         if not isinstance(value, bool):
-            raise ArgumentError(f"{kernel.name}: {name!r} is {value!r}, where a bool is needed", "pass True or False")
+            raise ArgumentError(
+                f"{kernel.name}: {name!r} is {value!r}, where a bool is needed", "pass True or False", (name,)
+            )
         return value
     if dtype.is_float:
         return float(value)
@@ -184,12 +203,14 @@ def _scalar(kernel: Kernel, name: str, dtype: DType, given: Any) -> bool | int |
         raise ArgumentError(
             f"{kernel.name}: {name!r} is {value!r}, where a whole number ({dtype}) is needed",
             f"pass int({name}), or annotate the parameter with od.f32",
+            (name,),
         )
     low, high = integer_range(dtype)
     if not low <= value <= high:
         raise ArgumentError(
             f"{kernel.name}: {name!r} is {value}, which does not fit into {dtype} ({low} to {high})",
             "annotate the parameter with a wider type",
+            (name,),
         )
     return int(value)
 
@@ -197,4 +218,8 @@ def _scalar(kernel: Kernel, name: str, dtype: DType, given: Any) -> bool | int |
 def _shown(value: object) -> str:
     shape = getattr(value, "shape", None)
     kind = type(value).__name__
-    return f"a {kind} of shape {tuple(shape)}" if shape is not None else f"{value!r} ({kind})"[:80]
+    return (
+        f"{'an' if kind[0] in 'aeiou' or kind == 'ndarray' else 'a'} {kind} of shape {tuple(shape)}"
+        if shape is not None
+        else f"{value!r} ({kind})"[:80]
+    )

@@ -112,10 +112,8 @@ class _Variant:
         return executable
 
     def _remember(self, facts: _Facts, arguments: Sequence[Argument], executable: Executable) -> None:
-        """Lets the Launcher take the next call like this one. Calls whose arguments share memory stay on the long
-        way, which tells harmless overlaps from others."""
-        if facts.may_alias:
-            return
+        """Lets the Launcher take the next call like this one. Calls with arguments that share memory in part stay on
+        the long way, which tells harmless overlaps from others."""
         with self.launch.lock:
             if self.fast is None:
                 self.fast = self._new_launcher(facts)
@@ -123,7 +121,8 @@ class _Variant:
             if self.fast is None or facts.written != self.written:
                 return
             key = self.fast.key(*arguments)
-            if key is None or int.from_bytes(key[:8], "little"):
+            # The key's first word: 0 nothing is shared, 1 a written tensor is one that is read too (in place), 2 other.
+            if key is None or int.from_bytes(key[:8], "little") != int(facts.may_alias):
                 return
             self.by_fast_key[key] = executable
             self.fast.register(key, executable.entry if isinstance(executable, NativeExecutable) else executable)
@@ -204,7 +203,7 @@ def _facts(kernel: Kernel, arguments: Sequence[Argument], constexprs: Mapping[st
         try:
             info = arrays.describe(argument, parameter.name, written=place in written)
         except arrays.ArgumentError as error:
-            raise binding.argument_error(kernel, error) from None
+            raise binding.argument_error(kernel, error, parameter.name) from None
         unit_axes.append(info.unit_axis)
         tensors[place] = argument
     may_alias = _check_sharing(kernel, tensors, written)
@@ -224,12 +223,14 @@ def _check_sharing(kernel: Kernel, tensors: Mapping[int, NDArray[Any]], written:
                 raise ArgumentError(
                     f"{kernel.name}: {names[0]!r} and {names[1]!r} share memory, and the kernel writes both",
                     "give each its own array",
+                    tuple(names),
                 )
             if not _same_view(target, array):
                 raise ArgumentError(
                     f"{kernel.name}: {names[0]!r}, which the kernel writes, overlaps {names[1]!r} in part, so the result "
                     "would depend on the order of its iterations",
                     f"pass {names[1]}.copy(), or the very same view for both (in place)",
+                    tuple(names),
                 )
             shares = True
     return shares
