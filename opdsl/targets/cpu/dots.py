@@ -540,9 +540,13 @@ class Dots:
         clipped = [r for r in (left.ranges[0], right.ranges[1]) if r not in (("0", str(rows)), ("0", str(columns)))]
         conditions = [c for c in (left.condition, right.condition) if c is not None]
         code.line(f"{{  // dot, line {plan.dot.location.line}")
+        flag = "true" if accumulate else "false"
         if not accumulate and (clipped or conditions):
-            code.line(f"  od::fill_rows({target.name}, {c_stride}, {rows}, {columns});")
-            accumulate = True
+            # What lies outside is zero: needed only where something does.
+            whole = [f"{high} - {low} == {size}" for (low, high), size in ((left.ranges[0], rows), (right.ranges[1], columns))]
+            flag = code.fresh("partial")
+            code.line(f"  const bool {flag} = !({' && '.join([*whole, *conditions])});")
+            code.line(f"  if ({flag}) od::fill_rows({target.name}, {c_stride}, {rows}, {columns});")
         if (k0, k1) == (r0, r1):
             low, high = k0, k1
         else:
@@ -556,7 +560,6 @@ class Dots:
         a = self._offset(left.pointer, [(m0, left.strides[0]), (low, left.strides[1])])
         c = self._offset(target.name, [(m0, str(c_stride)), (n0, "1")])
         m, n, k = self._extent(m0, m1), self._extent(n0, n1), self._extent(low, high)
-        flag = "true" if accumulate else "false"
         tail = f"{c}, {c_stride}, {m}, {n}, {k}, {flag});"
         if plan.method == "packed":
             width = self.panel_columns(result.type.dtype)  # type: ignore[union-attr]

@@ -6,7 +6,7 @@ and is remembered there, so nothing is computed twice.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from opdsl.ir.core import Gather, Op, Point, Slice, Value
 from opdsl.ir.ops import OPS
@@ -69,6 +69,7 @@ class Expressions:
         self.tensors: dict[Value, TensorText] = {}
         self.stored: dict[Value, Stored] = {}
         self.loops = Loops()
+        self.holding: frozenset[Value] = frozenset()  # comparisons that hold everywhere in the nest at hand
 
     # --- registers ---------------------------------------------------------------------------------------------------
 
@@ -110,6 +111,8 @@ class Expressions:
         """The value's element (or vector of elements along the lane loop) at `at`."""
         if isinstance(value.type, ScalarType):
             return self.scalars[value]
+        if value in self.holding:
+            return Register("true", bool_, False, self.code.level)
         key = (value, at)
         known = self.code.recall(key)
         if known is not None:
@@ -139,6 +142,10 @@ class Expressions:
         affine = self._affine(op, operands)
         if affine is not None:
             return affine
+        if self.holding:
+            known = self._with_what_holds(name, operands)
+            if known is not None:
+                return known
         vector = any(o.vector or o.lane_step for o in operands)
         level = max((o.level for o in operands), default=0)
         if vector:
@@ -156,6 +163,18 @@ class Expressions:
             return self._divide(dtype, operands, level, hint)
         kind = operands[-1].dtype
         return self.define(hint, dtype, vector, arithmetic.elementwise(name, texts, kind, vector), level)
+
+    def _with_what_holds(self, name: str, operands: list[Register]) -> Register | None:
+        """The result where an operand is known to be true. It stays inside the nest where that is so."""
+        truths = [o.text == "true" for o in operands]
+        chosen = None
+        if name == "and" and any(truths):
+            chosen = operands[1 if truths[0] else 0]
+        elif name == "or" and any(truths):
+            chosen = operands[0 if truths[0] else 1]
+        elif name == "select" and truths[0]:
+            chosen = operands[1]
+        return None if chosen is None else replace(chosen, level=self.code.level)
 
     def _divide(self, dtype: DType, operands: list[Register], level: int, hint: str) -> Register:
         """Division by what does not change in the loop: a multiplication and a correction; see invariant_divide."""

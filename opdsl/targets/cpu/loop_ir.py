@@ -78,6 +78,8 @@ PADDING = 64  # bytes: rows end on a vector's boundary, so that whole vectors ma
 def make_buffer(name: str, dtype: DType, element_bytes: int, shape: tuple[int, ...], order: tuple[int, ...] | None = None) -> Buffer:
     """A buffer whose innermost rows are padded to whole vectors."""
     order = tuple(range(len(shape))) if order is None else order
+    # Dims of one element go outside: the innermost dim is one that has neighbours.
+    order = tuple(sorted(order, key=lambda dim: shape[dim] > 1))
     strides = [0] * len(shape)
     step = 1
     lanes = max(1, PADDING // element_bytes)

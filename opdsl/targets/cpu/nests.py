@@ -14,6 +14,7 @@ from opdsl.targets.cpu.expressions import Clip, Expressions, Loops, Stored
 from opdsl.targets.cpu.facts import tensor_index
 from opdsl.targets.cpu.fusion import Dependence, build_nests, dependences, name_loops, read_values, root_leaves
 from opdsl.targets.cpu.isa import Isa
+from opdsl.targets.cpu.masks import holding_conditions
 from opdsl.targets.cpu.loop_ir import Buffer, Nest, Root, describe, make_buffer, walk_nests
 
 Place = Callable[[Buffer], None]
@@ -72,12 +73,23 @@ class Nests:
         self.expressions.loops = Loops()
         for child in tree:
             # Each nest is a block: names in it end with it, and loads are not moved above the nests before.
-            with self.code.scope() as scope:
-                self._emit_child(child)
-            self.code.line("{")
-            self.code.lines(scope.lines, 1)
-            self.code.line("}")
+            comparisons = holding_conditions(self.expressions, child) if isinstance(child, Nest) else {}
+            if comparisons:
+                condition = " && ".join(dict.fromkeys(comparisons.values()))
+                self._emit_block(f"if ({condition}) {{", child, frozenset(comparisons))
+                self._emit_block("else {", child)
+            else:
+                self._emit_block("{", child)
         self.expressions.loops = outer
+
+    def _emit_block(self, opening: str, child: Nest | Root, holding: frozenset[Value] = frozenset()) -> None:
+        self.expressions.holding = holding
+        with self.code.scope() as scope:
+            self._emit_child(child)
+        self.expressions.holding = frozenset()
+        self.code.line(opening)
+        self.code.lines(scope.lines, 1)
+        self.code.line("}")
 
     def _overwrites(
         self, roots: list[Root], overwritten: Sequence[tuple[Value, Root]], is_stored: Callable[[Value], bool]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from opdsl._runtime import LaunchReport
 from opdsl.ir.core import Source
 from opdsl.ir.types import DType
 from opdsl.targets.cpu.lowering import Site
 from opdsl.targets.interp.errors import KernelAssertionError
 from opdsl.targets.interp.values import NUMPY_DTYPES
+
+if TYPE_CHECKING:
+    from opdsl._runtime import LaunchReport
 
 
 def deliver(sites: Sequence[Site], source: Source, report: LaunchReport) -> None:
