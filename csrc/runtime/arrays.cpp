@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "runtime/dlpack.h"
 #include "runtime/memory.h"
 
 namespace opdsl {
@@ -11,52 +12,7 @@ constexpr const char* kMemoryCapsule = "opdsl.memory";
 
 void release_memory_capsule(PyObject* capsule) { memory_release(PyCapsule_GetPointer(capsule, kMemoryCapsule)); }
 
-// DLPack's structures (its C header, version 1), as far as they are read here.
-struct DLDataType {
-  uint8_t code;
-  uint8_t bits;
-  uint16_t lanes;
-};
-struct DLTensor {
-  void* data;
-  int32_t device_type;
-  int32_t device_id;
-  int32_t ndim;
-  DLDataType dtype;
-  int64_t* shape;
-  int64_t* strides;  // in elements; null: C-contiguous
-  uint64_t byte_offset;
-};
-struct DLManagedTensor {
-  DLTensor tensor;
-  void* context;
-  void (*deleter)(DLManagedTensor*);
-};
-struct DLManagedTensorVersioned {
-  uint32_t major;
-  uint32_t minor;
-  void* context;
-  void (*deleter)(DLManagedTensorVersioned*);
-  uint64_t flags;
-  DLTensor tensor;
-};
 constexpr uint64_t kReadOnlyFlag = 1;
-constexpr int32_t kCpuDevice = 1;
-constexpr int32_t kCudaHostDevice = 3;
-
-const char* dtype_name(const DLDataType& type) {
-  if (type.lanes != 1) return nullptr;
-  switch (type.code) {
-    case 0: return type.bits == 64 ? "i64" : type.bits == 32 ? "i32" : type.bits == 16 ? "i16" : type.bits == 8 ? "i8" : nullptr;
-    case 1: return type.bits == 64 ? "u64" : type.bits == 32 ? "u32" : type.bits == 16 ? "u16" : type.bits == 8 ? "u8" : nullptr;
-    case 2: return type.bits == 64 ? "f64" : type.bits == 32 ? "f32" : type.bits == 16 ? "f16" : nullptr;
-    case 4: return type.bits == 16 ? "bf16" : nullptr;
-    case 6: return type.bits == 8 ? "bool" : nullptr;
-    case 10: return "f8e4m3";  // float8_e4m3fn
-    case 12: return "f8e5m2";
-    default: return nullptr;
-  }
-}
 
 // Owns a consumed tensor until the last view of it is gone.
 void delete_managed(PyObject* capsule) {
@@ -70,7 +26,7 @@ void delete_managed_versioned(PyObject* capsule) {
 
 // Steals `owner`, on failure as well.
 PyObject* view_of(const DLTensor& tensor, bool writable, PyObject* dtypes, PyObject* owner) {
-  const char* name = dtype_name(tensor.dtype);
+  const char* name = dlpack_dtype_name(tensor.dtype);
   PyObject* descriptor = name != nullptr ? PyDict_GetItemString(dtypes, name) : nullptr;
   if (descriptor == nullptr || !PyArray_DescrCheck(descriptor)) {
     PyErr_Format(PyExc_TypeError, "its element type (DLPack code %d, %d bits, %d lanes) is not one that kernels have",
@@ -110,7 +66,7 @@ PyObject* view_of(const DLTensor& tensor, bool writable, PyObject* dtypes, PyObj
 }
 
 bool is_on_host(const DLTensor& tensor) {
-  if (tensor.device_type == kCpuDevice || tensor.device_type == kCudaHostDevice) return true;
+  if (dlpack_is_on_host(tensor)) return true;
   PyErr_Format(PyExc_BufferError, "its memory is on a device (DLPack device type %d)", static_cast<int>(tensor.device_type));
   return false;
 }

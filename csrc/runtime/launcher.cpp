@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/dlpack.h"
 #include "runtime/entry.h"
 
 // A Launcher belongs to one kernel, one target and one set of constexprs given by the user. A call checks the arguments,
@@ -122,6 +123,7 @@ struct Call {
   DTypeCode dtypes[kMaximumParameters];
   uint64_t key[1 + kMaximumParameters + kMaximumSymbols];
   size_t key_length;
+  bool only_arrays;  // no tensor came by DLPack
 };
 
 bool read_integer(PyObject* object, DTypeCode dtype, opdsl_scalar* scalar) {
@@ -209,45 +211,136 @@ bool elements_are_distinct(int rank, const opdsl_i64* shape, const opdsl_i64* st
   return true;
 }
 
+// A tensor argument, whatever it came as. A stride is `strides[axis] >> shift` elements.
+struct View {
+  char* data;
+  int rank;
+  const int64_t* dims;
+  const int64_t* strides;  // null: C-contiguous
+  int shift;
+  int item_bytes;
+  DTypeCode dtype;
+  bool contiguous;
+};
+
+bool view_array(PyObject* object, bool written, View* view) {
+  PyArrayObject* array = reinterpret_cast<PyArrayObject*>(object);
+  const int needed = NPY_ARRAY_ALIGNED | (written ? NPY_ARRAY_WRITEABLE : 0);
+  if ((PyArray_FLAGS(array) & needed) != needed || PyArray_ISBYTESWAPPED(array)) return false;
+  PyArray_Descr* descriptor = PyArray_DESCR(array);
+  static_assert(sizeof(npy_intp) == sizeof(int64_t), "a 64-bit machine");
+  view->data = static_cast<char*>(PyArray_DATA(array));
+  view->rank = PyArray_NDIM(array);
+  view->dims = reinterpret_cast<const int64_t*>(PyArray_DIMS(array));
+  view->strides = reinterpret_cast<const int64_t*>(PyArray_STRIDES(array));
+  view->item_bytes = static_cast<int>(PyDataType_ELSIZE(descriptor));
+  view->dtype = code_of_type_number(descriptor->type_num);
+  view->contiguous = PyArray_IS_C_CONTIGUOUS(array);
+  if (view->dtype == kNone) return false;
+  view->shift = __builtin_ctz(static_cast<unsigned>(view->item_bytes));
+  return true;
+}
+
+// The exchange functions of a type that has them itself (a subclass may keep its elements elsewhere), or null.
+const DLPackExchange* exchange_of(PyTypeObject* type) {
+  struct Known {
+    PyTypeObject* type;
+    const DLPackExchange* exchange;
+  };
+  static std::vector<Known> known_types;
+  for (const Known& known : known_types)
+    if (known.type == type) return known.exchange;
+  if (type->tp_dict == nullptr) return nullptr;
+  PyObject* capsule = PyDict_GetItemString(type->tp_dict, "__dlpack_c_exchange_api__");
+  if (capsule == nullptr || !PyCapsule_IsValid(capsule, kDLPackExchangeCapsule)) return nullptr;
+  const auto* exchange = static_cast<const DLPackExchange*>(PyCapsule_GetPointer(capsule, kDLPackExchangeCapsule));
+  if (exchange->major != 1) exchange = nullptr;
+  Py_INCREF(type);  // remembered by its address
+  known_types.push_back({type, exchange});
+  return exchange;
+}
+
+// Whether an attribute of a tensor is there and true.
+bool has_true(PyObject* object, PyObject* name) {
+  PyObject* value = PyObject_GetAttr(object, name);
+  if (value == nullptr) {
+    PyErr_Clear();
+    return false;
+  }
+  const bool result = value != Py_False;
+  Py_DECREF(value);
+  return result;
+}
+
+// Whether a torch tensor is a lazily negated view: its memory holds the opposite of its values, and DLPack does not say so.
+// Such a view is the imaginary part of a conjugate, so no axis of it has elements side by side; only then it is asked.
+bool may_be_negated(PyObject* object, const DLTensor& tensor) {
+  for (int axis = 0; axis < tensor.ndim; ++axis)
+    if (tensor.strides == nullptr || (tensor.shape[axis] > 1 && tensor.strides[axis] == 1)) return false;
+  static PyObject* is_neg = PyUnicode_InternFromString("is_neg");
+  PyObject* answer = PyObject_CallMethodNoArgs(object, is_neg);
+  if (answer == nullptr) {  // not a torch tensor
+    PyErr_Clear();
+    return false;
+  }
+  Py_DECREF(answer);
+  return answer != Py_False;
+}
+
+// A torch tensor and the like. What cannot be had without copying is left to the long way.
+bool view_dlpack(PyObject* object, View* view) {
+  static PyObject* requires_grad = PyUnicode_InternFromString("requires_grad");
+  const DLPackExchange* exchange = exchange_of(Py_TYPE(object));
+  if (exchange == nullptr || exchange->tensor_from_object == nullptr || has_true(object, requires_grad)) return false;
+  DLTensor tensor;
+  if (exchange->tensor_from_object(object, &tensor) != 0) {
+    PyErr_Clear();
+    return false;
+  }
+  const char* name = dlpack_dtype_name(tensor.dtype);
+  if (name == nullptr || !dlpack_is_on_host(tensor) || may_be_negated(object, tensor)) return false;
+  view->data = static_cast<char*>(tensor.data) + tensor.byte_offset;
+  view->rank = tensor.ndim;
+  view->dims = tensor.shape;
+  view->strides = tensor.strides;
+  view->shift = 0;
+  view->item_bytes = tensor.dtype.bits / 8;
+  view->dtype = code_named(name);
+  view->contiguous = tensor.strides == nullptr;
+  return reinterpret_cast<uintptr_t>(view->data) % static_cast<uintptr_t>(view->item_bytes) == 0;
+}
+
 // Reads one tensor argument; adds its word to the key.
 bool read_tensor(PyObject* object, const Parameter& parameter, opdsl_i64*& extents, size_t place, Call* call) {
-  if (!PyArray_CheckExact(object)) return false;
-  PyArrayObject* source = reinterpret_cast<PyArrayObject*>(object);
-  const int rank = PyArray_NDIM(source);
+  View view;
+  const bool is_array = PyArray_CheckExact(object);
+  if (!(is_array ? view_array(object, parameter.written, &view) : view_dlpack(object, &view))) return false;
+  call->only_arrays &= is_array;
+  const int rank = view.rank;
   if (rank != static_cast<int>(parameter.dims.size())) return false;
-  const int needed = NPY_ARRAY_ALIGNED | (parameter.written ? NPY_ARRAY_WRITEABLE : 0);
-  if ((PyArray_FLAGS(source) & needed) != needed) return false;
-  PyArray_Descr* descriptor = PyArray_DESCR(source);
-  const DTypeCode dtype = code_of_type_number(descriptor->type_num);
-  if (dtype == kNone || PyArray_ISBYTESWAPPED(source)) return false;
-  const npy_intp item_bytes = PyDataType_ELSIZE(descriptor);
-  const int shift = __builtin_ctzll(static_cast<unsigned long long>(item_bytes));
-  const npy_intp* dims = PyArray_DIMS(source);
-  const npy_intp* byte_strides = PyArray_STRIDES(source);
-
   opdsl_i64* shape = extents;
   opdsl_i64* strides = extents + rank;
   extents += 2 * rank;
-  const char* begin = static_cast<const char*>(PyArray_DATA(source));
-  const char* end = begin + item_bytes;
+  const char* begin = view.data;
+  const char* end = begin + view.item_bytes;
+  const int64_t part_of_stride = (int64_t{1} << view.shift) - 1;
   opdsl_i64 contiguous_stride = 1;
   int unit_axis = -1;
   bool empty = false;
-  for (int axis = 0; axis < rank; ++axis) empty |= dims[axis] == 0;
+  for (int axis = 0; axis < rank; ++axis) empty |= view.dims[axis] == 0;
   for (int axis = rank - 1; axis >= 0; --axis) {
-    const opdsl_i64 size = dims[axis];
+    const opdsl_i64 size = view.dims[axis];
     const Dim& dim = parameter.dims[static_cast<size_t>(axis)];
     shape[axis] = size;
     if (dim.kind == DimKind::kLiteral && size != dim.value) return false;
-    if (size <= 1 || empty) {
-      // The stride of such an axis means nothing: it gets the one that a contiguous array would have.
+    if (size <= 1 || empty || view.strides == nullptr) {
+      // The stride of a short axis means nothing: it gets the one that a contiguous array would have.
       strides[axis] = contiguous_stride;
     } else {
-      const npy_intp bytes = byte_strides[axis];
-      if ((bytes & (item_bytes - 1)) != 0) return false;
-      strides[axis] = bytes >> shift;
-      (bytes < 0 ? begin : end) += bytes * (size - 1);
+      if ((view.strides[axis] & part_of_stride) != 0) return false;
+      strides[axis] = view.strides[axis] >> view.shift;
     }
+    if (size > 1) (strides[axis] < 0 ? begin : end) += strides[axis] * view.item_bytes * (size - 1);
     if (unit_axis < 0 && strides[axis] == 1) unit_axis = axis;
     contiguous_stride = strides[axis] * size;
   }
@@ -259,12 +352,11 @@ bool read_tensor(PyObject* object, const Parameter& parameter, opdsl_i64*& exten
     else if (dim.kind == DimKind::kCompares && call->symbols[dim.value] != shape[axis])
       return false;
   }
-  if (parameter.written && !empty && !PyArray_IS_C_CONTIGUOUS(source) && !elements_are_distinct(rank, shape, strides))
-    return false;
-  call->arrays[place] = {PyArray_DATA(source), shape, strides};
+  if (parameter.written && !empty && !view.contiguous && !elements_are_distinct(rank, shape, strides)) return false;
+  call->arrays[place] = {view.data, shape, strides};
   call->ranges[place] = empty ? Range{begin, begin} : Range{begin, end};
-  call->dtypes[place] = dtype;
-  call->key[call->key_length++] = static_cast<uint64_t>(dtype) | static_cast<uint64_t>(unit_axis + 1) << 8;
+  call->dtypes[place] = view.dtype;
+  call->key[call->key_length++] = static_cast<uint64_t>(view.dtype) | static_cast<uint64_t>(unit_axis + 1) << 8;
   return true;
 }
 
@@ -303,6 +395,7 @@ Sharing sharing_of(const Plan& plan, const Call& call) {
 bool prepare(const Plan& plan, PyObject* const* arguments, size_t count, Call* call) {
   if (count != plan.parameters.size()) return false;
   call->key_length = 1;
+  call->only_arrays = true;
   opdsl_i64* extents = call->extents;
   opdsl_scalar* scalar = call->scalars;
   size_t tensor = 0;
@@ -359,7 +452,8 @@ PyObject* launcher_vectorcall(PyObject* object, PyObject* const* arguments, size
   if ((names != nullptr && PyTuple_GET_SIZE(names) != 0) || !prepare(plan, arguments, count, &call))
     return Py_NewRef(miss);
   const Compiled* compiled = find(plan, call.key, call.key_length);
-  if (compiled == nullptr) return Py_NewRef(miss);
+  // An executable in Python expects arrays.
+  if (compiled == nullptr || (compiled->function == nullptr && !call.only_arrays)) return Py_NewRef(miss);
   // Another thread may register an executable while this one runs without the GIL.
   const opdsl_entry function = compiled->function;
   PyObject* executable = Py_NewRef(compiled->executable);

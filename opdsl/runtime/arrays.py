@@ -131,6 +131,9 @@ def _from_dlpack(value: Any, name: str) -> NDArray[Any]:
             f"{name} is a {kind} that requires a gradient, which a kernel would not pass on; pass {name}.detach(), "
             "or call the kernel from a torch.autograd.Function"
         )
+    is_neg = getattr(value, "is_neg", None)
+    if is_neg is not None and is_neg():  # DLPack does not say that the values are the opposite of what is stored
+        raise ArgumentError(f"{name} is a {kind} that torch has not negated yet; pass {name}.resolve_neg()")
     try:
         device = int(value.__dlpack_device__()[0])
     except (BufferError, RuntimeError, TypeError, ValueError) as error:

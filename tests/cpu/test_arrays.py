@@ -180,6 +180,36 @@ def test_torch_tensors() -> None:
     assert np.array_equal(arrays.as_array(torch.empty(0, 3), "x"), np.empty((0, 3)))
 
 
+@pytest.mark.torch
+def test_torch_tensors_take_the_fast_way() -> None:
+    """Where torch hands over its exchange functions; elsewhere they go the long way."""
+    torch = pytest.importorskip("torch")
+    if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+        pytest.skip("this torch has no exchange functions")
+    launcher = _runtime.Launcher([("tensor", ("M", "N"), False), ("tensor", ("M", "N"), True)], ("N",))
+    for dtype in (torch.float32, torch.bfloat16, torch.float8_e5m2, torch.int64, torch.bool):
+        for make in (lambda t: t, lambda t: t.T, lambda t: t[:, ::2], lambda t: t[:1], lambda t: t[:0]):
+            x, y = make(torch.zeros(4, 6).to(dtype)), make(torch.zeros(4, 6).to(dtype))
+            arguments = [arrays.as_array(t, "t") for t in (x, y)]
+            assert launcher.key(x, y) == launcher.key(*arguments) != None  # noqa: E711
+    x = torch.zeros(4, 6)
+    assert launcher.key(x, arrays.as_array(x, "x")) == launcher.key(x, x)  # the same memory
+    assert launcher.key(torch.zeros(4, 6, requires_grad=True), x) is None
+    assert launcher.key(torch.nn.Parameter(x.clone()), x) is None
+    assert launcher.key(x.to_sparse(), x) is None
+    assert launcher.key(torch.zeros(4, 6, device="meta"), x) is None
+    assert launcher.key(x, torch.zeros(1, 1).expand(4, 6)) is None
+    negated = torch.view_as_complex(torch.rand(4, 6, 2)).conj().imag
+    assert launcher.key(negated, x) is None
+    with pytest.raises(arrays.ArgumentError, match="resolve_neg"):
+        arrays.as_array(negated, "x")
+    key = launcher.key(x, x.clone())
+    assert key is not None
+    launcher.register(key, lambda arguments: None)
+    assert launcher(x.numpy(), x.clone().numpy()) is None
+    assert launcher(x, x.clone()) is _runtime.MISS  # an executable in Python gets arrays only
+
+
 def test_pooled_array() -> None:
     x = _runtime.empty((3, 5), np.float32)
     assert x.shape == (3, 5)
