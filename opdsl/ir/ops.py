@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any, Literal
 
 from opdsl.ir.core import Gather, IndexSpec, Point, Region, Slice
@@ -458,10 +459,21 @@ _define("for", "control", _for, ("kind", "depth"), regions=1, pure=False)  # sta
 _define("while", "control", _while, regions=2, pure=False)
 _define("if", "control", _if, regions=2, pure=False)
 _define("yield", "control", _no_result, pure=False, terminator=True)
-_define("print", "other", _no_result, ("text",), pure=False)  # text: the format, with {} for each operand
+# text: {} stands for each operand in turn; the braces of literal text are doubled (`print_parts` takes it apart).
+_define("print", "other", _no_result, ("text",), pure=False)
 _define("assert", "other", _assert, ("message",), pure=False)
 # `breakpoint()`: operands are the tiles and scalars in sight, `variables` their names. Only `interp` stops.
 _define("breakpoint", "other", _no_result, ("variables",), pure=False)
+
+
+def print_parts(text: str) -> list[str]:
+    """The literal pieces of a `print` op's text: one before each operand, and one after the last."""
+    pieces = [""]
+    for literal, field, _, _ in Formatter().parse(text):
+        pieces[-1] += literal
+        if field is not None:
+            pieces.append("")
+    return pieces
 
 
 def infer(

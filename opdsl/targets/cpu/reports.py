@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from opdsl.ir.core import Source
+from opdsl.ir.ops import print_parts
 from opdsl.ir.types import DType
 from opdsl.targets.cpu.lowering import Site
 from opdsl.targets.interp.errors import KernelAssertionError
@@ -24,7 +25,7 @@ def deliver(sites: Sequence[Site], source: Source, report: LaunchReport) -> None
     for number, values in printed:
         site = sites[number]
         dtypes = [operand.type.dtype for operand in site.op.operands]  # type: ignore[union-attr]
-        parts = site.text.split("{}")
+        parts = print_parts(site.text)
         shown = [*(_shown(value, dtype) for value, dtype in zip(values, dtypes, strict=True)), ""]
         print("".join(text + value for text, value in zip(parts, shown, strict=False)))
     if dropped:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from opdsl.ir.core import Op, Region, walk
-from opdsl.ir.ops import OPS
+from opdsl.ir.ops import OPS, print_parts
 from opdsl.targets.interp import reductions
 from opdsl.targets.interp.errors import InterpreterError, KernelAssertionError
 from opdsl.targets.interp.machine import HANDLERS, Arrays, Machine
@@ -103,7 +103,7 @@ def _scan_custom(machine: Machine, op: Op, operands: Arrays) -> Sequence[Array]:
 
 
 def _print(machine: Machine, op: Op, operands: Arrays) -> Sequence[Array]:
-    parts = op.attributes["text"].split("{}")
+    parts = print_parts(op.attributes["text"])
     shown = [str(value[()]) for value in operands]
     shown += [""] * (len(parts) - len(shown))
     print("".join(text + value for text, value in zip(parts, shown, strict=False)))
