@@ -194,7 +194,7 @@ def test_print(capsys) -> None:
     hand = HandKernel(x=ScalarType(f32))
     b = hand.builder
     tile = b.cast(b.value("arange", length=3), i32)
-    b.op("print", hand.x, tile, hand.index(4), text="x = {}, tile = {}; {} {braces}")
+    b.op("print", hand.x, tile, hand.index(4), text="x = {}, tile = {}; {} {{braces}}")
     hand.run("interp", 0.1)
     assert capsys.readouterr().out == "x = 0.1, tile = [0 1 2]; 4 {braces}\n"
 
