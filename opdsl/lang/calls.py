@@ -219,7 +219,7 @@ class Calls(Expressions):
         bounds: list[Scalar | int] = []
         for value in positional:
             bound = check_operand(value, "a bound of range")
-            if isinstance(bound, Tile | float) or (isinstance(bound, Scalar) and not bound.dtype.is_integer):
+            if isinstance(bound, Tile | float | bool) or (isinstance(bound, Scalar) and not bound.dtype.is_integer):
                 raise Misuse(
                     f"a bound of range is {describe(bound)}, where an integer is needed",
                     "use // for / to stay with integers",

@@ -15,7 +15,7 @@ from opdsl.ir.ops import IrError
 from opdsl.lang import builtins_reduce, indexing, operators
 from opdsl.lang.attributes import runtime_attribute
 from opdsl.lang.builtins_control import Loop
-from opdsl.lang.errors import CompileError, Misuse, Note, OpdslError
+from opdsl.lang.errors import CompileError, Misuse, Note, OpdslError, UsageError
 from opdsl.lang.scope import Binding, Frame, LocalFunction
 from opdsl.lang.values import Runtime, RuntimeRange, Scalar, Text, Tile, describe, holds_runtime
 
@@ -133,6 +133,8 @@ class Expressions:
             cause = failure.cause
             message = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
             raise self.error(node, message, "this is computed while compiling, by Python") from cause
+        except UsageError as usage:
+            raise self.error(node, usage.message, usage.help) from None
         except IrError as error:
             raise self.error(node, str(error)) from None
 

@@ -11,7 +11,7 @@ from opdsl.ir.types import DType, ScalarType, TensorType
 from opdsl.lang.annotations import Signature, TensorAnnotation
 from opdsl.lang.calls import Return
 from opdsl.lang.context import compiling
-from opdsl.lang.errors import CompileError
+from opdsl.lang.errors import CompileError, OpdslError
 from opdsl.lang.prune import prune
 from opdsl.lang.scope import Binding, Frame
 from opdsl.lang.source import FunctionSource
@@ -59,7 +59,7 @@ class FrontEnd(Statements):
                 self.execute(node.body)  # type: ignore[arg-type]
         except Return:
             pass
-        except CompileError:
+        except OpdslError:
             raise
         except RecursionError:
             raise self.error(node, f"the kernel {source.name!r} nests too deeply to be compiled") from None

@@ -8,7 +8,7 @@ from opdsl.ir.core import Value
 from opdsl.ir.ops import FLOAT_FUNCTIONS, ROUNDINGS
 from opdsl.ir.types import DType, ScalarType, bool_, f32, i32, i64
 from opdsl.lang import context
-from opdsl.lang.affine import Affine, combine
+from opdsl.lang.affine import Affine, atom, combine
 from opdsl.lang.errors import Misuse
 from opdsl.lang.promotion import check_fits, common, fits, number_dtype
 from opdsl.lang.values import (
@@ -113,13 +113,9 @@ def cast_operand(operand: Operand, dtype: DType) -> Scalar | Tile:
     if operand.dtype == dtype:
         return operand if not (isinstance(operand, Scalar) and operand.weak) else Scalar(operand.value, operand.form)
     value = context.builder().cast(operand.value, dtype)
-    if (
-        isinstance(operand, Scalar)
-        and operand.dtype.is_integer
-        and dtype.kind == "int"
-        and dtype.bits >= operand.dtype.bits
-    ):
-        return Scalar(value, operand.form)
+    if isinstance(operand, Scalar) and operand.dtype.is_integer and dtype.is_integer:
+        widened = dtype.kind == "int" and dtype.bits >= operand.dtype.bits
+        return Scalar(value, operand.form if widened else atom(("cast", operand.form.key, dtype)))
     return wrap(value)
 
 
@@ -152,7 +148,10 @@ def elementwise(op: str, operands: Sequence[Operand], dtype: DType, what: str) -
         values = [builder.broadcast(v, shape) for v in values]
     result = wrap(builder.value(op, *values))
     if isinstance(result, Scalar):
-        result.weak = all(o.weak if isinstance(o, Scalar) else not isinstance(o, Tile) for o in operands)
+        result.weak = all(o.weak if isinstance(o, Scalar) else True for o in operands)
+        if result.dtype.is_integer:
+            forms = [o.form if isinstance(o, Scalar) else Affine(int(o)) for o in operands if not isinstance(o, Tile)]
+            return Scalar(result.value, atom((op, *(form.key for form in forms))), result.weak)
     return result
 
 

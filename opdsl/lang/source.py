@@ -18,6 +18,12 @@ def _parse(file: str, text: str) -> ast.Module:
     return ast.parse(text, filename=file)
 
 
+def _span(node: ast.AST | list[ast.stmt]) -> tuple[int | None, ...]:
+    """Where a node stands, as code objects tell it."""
+    assert isinstance(node, ast.expr)
+    return (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset)
+
+
 class FunctionSource:
     """A function's file as it was at decoration, and its node in that file's tree."""
 
@@ -35,6 +41,7 @@ class FunctionSource:
                 "put it into a file and import that file",
             )
         self.lines = lines
+        self._spans = set(code.co_positions()) if self.name == "<lambda>" else set()
         self._what = what
         self._node: FunctionNode | None = None
 
@@ -57,6 +64,9 @@ class FunctionSource:
                     return node
             elif isinstance(node, ast.Lambda) and self.name == "<lambda>" and node.lineno == self.first_line:
                 found.append(node)
+        if len(found) > 1:
+            # Several lambdas begin on this line: ours is the one whose body the code's instructions come from.
+            found = [node for node in found if _span(node.body) in self._spans] or found
         if len(found) == 1:
             return found[0]
         raise UsageError(
