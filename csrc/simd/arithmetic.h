@@ -8,12 +8,48 @@ namespace od {
 
 template <class V> OD_INLINE auto isnan(V x) { return ne(x, x); }
 
+namespace detail {
+
+// a < b ? a : b and a > b ? a : b: one instruction, which gives b where the two are unordered. GCC 12 has to be told.
+#if defined(OD_GCC_X86)
+#if defined(OD_AVX512)
+#define OD_LESSER_512(name)                                                                                          \
+  if constexpr (same<V, raw<float, 16>>) return __builtin_ia32_##name##ps512_mask(a, b, V{}, -1, 4);                 \
+  else if constexpr (same<V, raw<double, 8>>) return __builtin_ia32_##name##pd512_mask(a, b, V{}, -1, 4);            \
+  else
+#else
+#define OD_LESSER_512(name)
+#endif
+#if defined(OD_AVX2)
+#define OD_LESSER_256(name)                                                                                          \
+  if constexpr (same<V, raw<float, 8>>) return __builtin_ia32_##name##ps256(a, b);                                   \
+  else if constexpr (same<V, raw<double, 4>>) return __builtin_ia32_##name##pd256(a, b);                             \
+  else
+#else
+#define OD_LESSER_256(name)
+#endif
+#define OD_LESSER(name)                                                                                              \
+  OD_LESSER_512(name) OD_LESSER_256(name) if constexpr (same<V, raw<float, 4>>) return __builtin_ia32_##name##ps(a, b); \
+  else if constexpr (same<V, raw<double, 2>>) return __builtin_ia32_##name##pd(a, b);                                \
+  else
+#else
+#define OD_LESSER(name)
+#endif
+template <class V> OD_INLINE V lesser(V a, V b) {
+  OD_LESSER(min) return a < b ? a : b;
+}
+template <class V> OD_INLINE V greater(V a, V b) {
+  OD_LESSER(max) return a > b ? a : b;
+}
+
+}  // namespace detail
+
 // np.minimum and np.maximum: a NaN in either wins.
 template <class V> OD_INLINE V min(V a, V b) {
   if constexpr (is_wide<V>) return V{min(a.low, b.low), min(a.high, b.high)};
   else if constexpr (is_scalar<V>) return is_float<V> && a != a ? a : a < b ? a : b;
   else {
-    const V r = a < b ? a : b;  // one instruction; the second operand where unordered
+    const V r = detail::lesser(a, b);
     if constexpr (is_float<element<V>>) return a != a ? a : r;
     else return r;
   }
@@ -22,7 +58,7 @@ template <class V> OD_INLINE V max(V a, V b) {
   if constexpr (is_wide<V>) return V{max(a.low, b.low), max(a.high, b.high)};
   else if constexpr (is_scalar<V>) return is_float<V> && a != a ? a : a > b ? a : b;
   else {
-    const V r = a > b ? a : b;
+    const V r = detail::greater(a, b);
     if constexpr (is_float<element<V>>) return a != a ? a : r;
     else return r;
   }
@@ -43,6 +79,13 @@ template <class V> OD_INLINE V copysign(V magnitude, V sign) {
   typedef element<V> T;
   typedef unsigned_of<T> U;
   constexpr U low = U(-1) >> 1;
+#if defined(OD_AVX512) && defined(OD_GCC_X86)
+  // One instruction for (low ? magnitude : sign), bit by bit.
+  if constexpr (!is_scalar<V> && sizeof(V) == 64 && !is_wide<V>)
+    return (V)__builtin_ia32_pternlogd512_mask((raw<i32, 16>)constant<vec<U, lanes<V>>>(low), (raw<i32, 16>)magnitude,
+                                               (raw<i32, 16>)sign, 0xca, -1);
+  else
+#endif
   return bits_as<T>((bits_as<U>(magnitude) & low) | (bits_as<U>(sign) & U(~low)));
 }
 template <class V> OD_INLINE auto isinf(V x) {

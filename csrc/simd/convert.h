@@ -116,6 +116,49 @@ template <int L> OD_INLINE raw<u16, L> float_to_f16c(vec<float, L> x) {
 }
 #endif
 
+// Integer lanes of 1 or 2 bytes to 4 bytes and back. GCC 12 takes these apart above 128 bits: name the instruction.
+template <class To, int L, class B> OD_INLINE vec<To, L> widen(B image) {
+#if defined(OD_GCC_X86) && defined(OD_AVX2)
+  constexpr bool byte = sizeof(B) == L, sign = is_signed<element<B>>;
+  (void)byte;
+  (void)sign;
+#if defined(OD_AVX512)
+  if constexpr (L == 16) {
+    typedef raw<i32, 16> W;
+    if constexpr (byte && sign) return (vec<To, L>)__builtin_ia32_pmovsxbd512_mask((raw<char, 16>)image, W{}, -1);
+    else if constexpr (byte) return (vec<To, L>)__builtin_ia32_pmovzxbd512_mask((raw<char, 16>)image, W{}, -1);
+    else if constexpr (sign) return (vec<To, L>)__builtin_ia32_pmovsxwd512_mask((raw<i16, 16>)image, W{}, -1);
+    else return (vec<To, L>)__builtin_ia32_pmovzxwd512_mask((raw<i16, 16>)image, W{}, -1);
+  } else
+#endif
+  if constexpr (L == 8 && byte) {
+    const raw<char, 16> padded = (raw<char, 16>)repeat_lanes<8>(image, up_to<16>{});
+    if constexpr (sign) return (vec<To, L>)__builtin_ia32_pmovsxbd256(padded);
+    else return (vec<To, L>)__builtin_ia32_pmovzxbd256(padded);
+  } else if constexpr (L == 8) {
+    if constexpr (sign) return (vec<To, L>)__builtin_ia32_pmovsxwd256((raw<i16, 8>)image);
+    else return (vec<To, L>)__builtin_ia32_pmovzxwd256((raw<i16, 8>)image);
+  } else
+#endif
+  return __builtin_convertvector(image, vec<To, L>);
+}
+template <class Image, int L, class V> OD_INLINE Image narrow(V v) {
+#if defined(OD_GCC_X86) && defined(OD_AVX512)
+  if constexpr (L == 16 && sizeof(Image) == 32)
+    return (Image)__builtin_ia32_pmovdw512_mask((raw<i32, 16>)v, raw<i16, 16>{}, -1);
+  else
+#elif defined(OD_GCC_X86) && defined(OD_AVX2)
+  // The low bytes of each half, then the halves' four bytes side by side.
+  if constexpr (L == 8 && sizeof(Image) == 8) {
+    const raw<char, 32> low_bytes = {0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12,
+                                     0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12};
+    const auto packed = (raw<i32, 8>)__builtin_ia32_pshufb256((raw<char, 32>)v, low_bytes);
+    return (Image)__builtin_shufflevector(packed, packed, 0, 4);
+  } else
+#endif
+  return __builtin_convertvector(v, Image);
+}
+
 // An image of L lanes (at most one register of register_of<S>) to lanes of the register type, and back.
 template <class S, int L> OD_INLINE vec<register_of<S>, L> expand(raw<image_of<S>, L> image) {
   typedef register_of<S> R;
@@ -127,13 +170,13 @@ template <class S, int L> OD_INLINE vec<register_of<S>, L> expand(raw<image_of<S
     return f16c_to_float<L>(__builtin_convertvector(image, raw<u16, L>) << 8);
 #endif
   else if constexpr (same<R, float>) {
-    const vec<u32, L> bits = __builtin_convertvector(image, vec<u32, L>);
+    const vec<u32, L> bits = widen<u32, L>(image);
     if constexpr (same<S, bf16>) return bits_as<float>(bits << 16);
     else if constexpr (same<S, f16>) return f16_to_float(bits);
     else if constexpr (same<S, f8e4m3>) return f8e4m3_to_float(bits);
     else return f8e5m2_to_float(bits);
   } else {
-    const vec<i32, L> v = __builtin_convertvector(image, vec<i32, L>);
+    const vec<i32, L> v = widen<i32, L>(image);
     if constexpr (same<S, bool8>) return v != constant<vec<i32, L>>(0);
     else return v;
   }
@@ -147,12 +190,12 @@ template <class S, int L> OD_INLINE raw<image_of<S>, L> contract(vec<register_of
 #if defined(OD_F16C)
   else if constexpr (same<S, f16>) return float_to_f16c<L>(v);
 #endif
-  else if constexpr (same<S, bf16>) return __builtin_convertvector(float_to_bf16_upper(v) >> 16, image);
-  else if constexpr (same<S, f16>) return __builtin_convertvector(float_to_f16(v), image);
-  else if constexpr (same<S, f8e4m3>) return __builtin_convertvector(float_to_f8e4m3(v), image);
-  else if constexpr (same<S, f8e5m2>) return __builtin_convertvector(float_to_f8e5m2(v), image);
-  else if constexpr (same<S, bool8>) return __builtin_convertvector(v & 1, image);
-  else return __builtin_convertvector(v, image);
+  else if constexpr (same<S, bf16>) return narrow<image, L>(float_to_bf16_upper(v) >> 16);
+  else if constexpr (same<S, f16>) return narrow<image, L>(float_to_f16(v));
+  else if constexpr (same<S, f8e4m3>) return narrow<image, L>(float_to_f8e4m3(v));
+  else if constexpr (same<S, f8e5m2>) return narrow<image, L>(float_to_f8e5m2(v));
+  else if constexpr (same<S, bool8>) return narrow<image, L>(v & 1);
+  else return narrow<image, L>(v);
 }
 
 struct round_f16_step {

@@ -286,6 +286,27 @@ template <class To, class V> OD_INLINE vec<To, 8> resize_8(V v) {
 }  // namespace detail
 #endif
 
+#if defined(OD_AVX2) && defined(OD_GCC_X86)
+namespace detail {
+
+// The same for four lanes.
+template <class To, class V> OD_INLINE vec<To, 4> resize_4(V v) {
+  typedef element<V> From;
+  if constexpr (same<To, double> && same<From, float>) return __builtin_ia32_cvtps2pd256(v);
+  else if constexpr (same<To, double> && same<From, i32>) return __builtin_ia32_cvtdq2pd256(v);
+  else if constexpr (same<From, double> && same<To, i32>) return __builtin_ia32_cvttpd2dq256(v);
+  else if constexpr (is_float<To> || is_float<From>) return __builtin_convertvector(v, vec<To, 4>);
+  else if constexpr (same<From, i32>) return (vec<To, 4>)__builtin_ia32_pmovsxdq256(v);
+  else if constexpr (same<From, u32>) return (vec<To, 4>)__builtin_ia32_pmovzxdq256((vec<i32, 4>)v);
+  else {
+    const raw<i32, 8> even = {0, 2, 4, 6, 0, 2, 4, 6};
+    return (vec<To, 4>)low_lanes(__builtin_ia32_permvarsi256((raw<i32, 8>)v, even), up_to<4>{});
+  }
+}
+
+}  // namespace detail
+#endif
+
 // Numeric conversion lane by lane, as NumPy's astype: to integer truncates, out of range is unspecified.
 template <class To, class V> OD_INLINE auto convert(V v) {
   if constexpr (is_scalar<V>) {
@@ -300,6 +321,9 @@ template <class To, class V> OD_INLINE auto convert(V v) {
 #if defined(OD_AVX512) && defined(OD_GCC_X86)
   // GCC 12 takes conversions between 256 and 512 bits apart; name the instruction.
   else if constexpr (lanes<V> == 8 && sizeof(To) != sizeof(element<V>)) return detail::resize_8<To>(v);
+#endif
+#if defined(OD_AVX2) && defined(OD_GCC_X86)
+  else if constexpr (lanes<V> == 4 && sizeof(To) != sizeof(element<V>)) return detail::resize_4<To>(v);
 #endif
   else return __builtin_convertvector(v, vec<To, lanes<V>>);
 }

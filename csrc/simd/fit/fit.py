@@ -105,7 +105,7 @@ simple("log_d", lambda z: (2 * mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 2) / z, 6, 0,
 # pow: atanh(s) = s + s z / 3 + s z^2 q(z)
 simple("pow_d", lambda z: ((mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 1) / z - one / 3) / z, 8, 0, 0.02945, lambda z: z * z)
 simple("pow_log2_d", lambda z: 2 / ln2 * mp.atanh(mp.sqrt(z)) / mp.sqrt(z), 6, 0, 0.02945, lambda z: 1)
-simple("pow_exp2_d", lambda x: mp.mpf(2) ** x, 6, -0.5, 0.5, lambda x: 1)
+simple("pow_exp2_d", lambda x: mp.mpf(2) ** x, 7, -0.5, 0.5, lambda x: 1)
 # sin r = r + r z q(z), cos r = 1 - z/2 + z^2 q(z), z = r^2, |r| <= pi/4
 square = lambda g: lambda z: g(mp.sqrt(z))  # noqa: E731
 sine = square(lambda x: (mp.sin(x) / x - 1) / x**2)
