@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from support.pages import DOCS, run_page
 
 import opdsl as od
-from support.pages import DOCS, run_page
 
 
 @pytest.mark.parametrize("target", ["interp", "interp:strict"])
