@@ -97,6 +97,30 @@ OD_INLINE void dot_plain(const S* a, i64 a_row_stride, i64 a_k_stride, const S* 
   }
 }
 
+// One of the four words of a Philox block; Lanes = 0 for a scalar.
+template <int Lanes, class Counter> OD_INLINE auto random_word(i64 seed, Counter counter, int word) {
+  if constexpr (Lanes == 0) return philox4<1>(seed, vec<i64, 1>{counter}).word[word][0];
+  else return philox4<Lanes>(seed, counter).word[word];
+}
+
+// Integer powers by squaring; a negative exponent gives 0.
+template <class V> OD_INLINE V ipow(V base, V exponent) {
+  if constexpr (is_scalar<V>) {
+    typedef unsigned_of<V> U;
+    if (is_signed<V> && exponent < 0) return V(0);
+    U result = 1, power = U(base);
+    for (U left = U(exponent); left; left >>= 1) {
+      if (left & 1) result *= power;
+      power *= power;
+    }
+    return V(result);
+  } else {
+    V result = base;
+    for (int k = 0; k < lanes<V>; ++k) result = insert(result, k, ipow(base[k], exponent[k]));
+    return result;
+  }
+}
+
 // Keeps the site of the first od.assert_ that failed.
 OD_INLINE void record_failure(i32* failed, i32 site) {
   i32 none = 0;

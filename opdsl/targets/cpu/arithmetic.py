@@ -10,6 +10,11 @@ from opdsl.targets.cpu.code import HALF, NARROW, REGISTER
 
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|", "xor": "^"}
 COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+# On masks, whose lanes are 0 and -1.
+BOOL_COMPARISONS = {
+    **{"eq": "~({0} ^ {1})", "ne": "({0} ^ {1})", "lt": "(~{0} & {1})", "le": "(~{0} | {1})"},
+    **{"gt": "({0} & ~{1})", "ge": "({0} | ~{1})"},
+}
 FUNCTIONS = {
     "min": "min",
     "max": "max",
@@ -67,7 +72,7 @@ def elementwise(name: str, operands: list[str], dtype: DType, vector: bool) -> s
     if name in COMPARISONS:
         if vector:
             if dtype.is_bool:
-                return {"eq": "~({0} ^ {1})", "ne": "({0} ^ {1})"}.get(name, f"od::{name}({{0}}, {{1}})").format(*operands)
+                return BOOL_COMPARISONS[name].format(*operands)
             return f"od::{name}({operands[0]}, {operands[1]})"
         return f"({operands[0]} {COMPARISONS[name]} {operands[1]})"
     if name in ("isnan", "isinf", "isfinite"):

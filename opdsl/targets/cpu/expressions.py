@@ -69,6 +69,7 @@ class Expressions:
         self.tensors: dict[Value, TensorText] = {}
         self.stored: dict[Value, Stored] = {}
         self.loops = Loops()
+        self.nest_level = 0  # of the block that the nest being emitted is
         self.holding: frozenset[Value] = frozenset()  # comparisons that hold everywhere in the nest at hand
 
     # --- registers ---------------------------------------------------------------------------------------------------
@@ -188,13 +189,9 @@ class Expressions:
         return self.define(hint, dtype, True, arithmetic.wrapped(text, dtype), level)
 
     def _random(self, op: Op, operands: list[Register], level: int, vector: bool) -> Register:
-        seed = self.scalars[op.operands[0]].text
-        counter, word = operands[1], op.attributes["word"]
-        if vector:
-            function = "philox" if word == 0 else f"philox_word<{word}>"
-            text = f"od::{function}<{self.loops.lanes}>({seed}, {counter.text})"
-        else:
-            text = f"od::philox_scalar<{word}>({seed}, {counter.text})"
+        seed = operands[0].text if not vector else self.scalars[op.operands[0]].text
+        lanes = self.loops.lanes if vector else 0
+        text = f"od::random_word<{lanes}>({seed}, {operands[1].text}, {op.attributes['word']})"
         return self.define("random", op.result.type.dtype, vector, text, level)  # type: ignore[union-attr]
 
     # --- index arithmetic along the lanes -------------------------------------------------------------------------------
@@ -255,7 +252,8 @@ class Expressions:
     def load_local(self, value: Value, at: Coordinates) -> Register:
         stored = self.stored[value]
         address, lane_stride = self.local_address(stored, at)
-        level = self._level(at)
+        # Not further out than the nest: the memory is written by the nests before it.
+        level = max(self._level(at), self.nest_level)
         dtype = value.type.dtype  # type: ignore[union-attr]
         if lane_stride == 0:
             text = f"od::load1({address})" if dtype.is_bool else f"*({address})"

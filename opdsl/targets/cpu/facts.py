@@ -90,7 +90,7 @@ def is_inline(op: Op) -> bool:
     if not op.results or not is_tile(op.results[0]):
         return False
     if op.name == "reshape":
-        return is_tile(op.operands[0]) and trivial_reshape(op)
+        return trivial_reshape(op)  # of a scalar too
     return OPS[op.name].category == "elementwise" or op.name in INLINE_SHAPE_OPS or op.name == "copy_in"
 
 

@@ -349,9 +349,6 @@ class Lowering:
     def _lower_reshape(self, op: Op) -> None:
         """A reshape that moves elements between dims: the same dense memory under another shape."""
         source, result = op.operands[0], op.result
-        if not is_tile(source):
-            assert isinstance(result.type, TileType)
-            raise AssertionError("a scalar is broadcast, not reshaped")
         if isinstance(result.type, ScalarType):
             buffer = self.stored_row_major(source)
             text = f"od::load1({buffer.name})"
@@ -655,12 +652,16 @@ class Lowering:
                 name = self.code.fresh(result.name or "chosen")
                 self.code.line(f"{REGISTER[result.type.dtype]} {name};")  # type: ignore[union-attr]
                 places.append(name)
-        for keyword, region in zip((f"if ({condition})", "else"), op.regions, strict=True):
+        bodies = []
+        for region in op.regions:
             with self.code.scope() as scope:
                 self.lower_region(region)
                 self._yield_into(region, places)
+            bodies.append(scope.lines)
+        # What both branches share has been defined before the text of the first one.
+        for keyword, body in zip((f"if ({condition})", "else"), bodies, strict=True):
             self.code.line(f"{keyword} {{")
-            self.code.lines(scope.lines, 1)
+            self.code.lines(body, 1)
             self.code.line("}")
         self._bind(op.results, places)
 
@@ -698,7 +699,7 @@ class Lowering:
 
 ELEMENTARY = (
     *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh"),
-    *("cosh", "tanh", "sigmoid", "erf", "atan2", "pow", "ipow"),
+    *("cosh", "tanh", "sigmoid", "erf", "atan2", "pow"),
 )
 
 

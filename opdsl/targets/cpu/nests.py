@@ -28,6 +28,8 @@ class Accumulator:
     names: list[str]
     vector: bool
     dtypes: list[DType]
+    type: str = ""  # of a built-in reduction's variables, and where they begin
+    identity: str = ""
 
 
 class Nests:
@@ -76,20 +78,24 @@ class Nests:
             comparisons = holding_conditions(self.expressions, child) if isinstance(child, Nest) else {}
             if comparisons:
                 condition = " && ".join(dict.fromkeys(comparisons.values()))
-                self._emit_block(f"if ({condition}) {{", child, frozenset(comparisons))
-                self._emit_block("else {", child)
+                blocks = {f"if ({condition}) {{": frozenset(comparisons), "else {": frozenset()}
             else:
-                self._emit_block("{", child)
+                blocks = {"{": frozenset()}
+            # What the blocks share is defined before the first of them.
+            bodies = [self._block_lines(child, holding) for holding in blocks.values()]
+            for opening, body in zip(blocks, bodies, strict=True):
+                self.code.line(opening)
+                self.code.lines(body, 1)
+                self.code.line("}")
         self.expressions.loops = outer
 
-    def _emit_block(self, opening: str, child: Nest | Root, holding: frozenset[Value] = frozenset()) -> None:
+    def _block_lines(self, child: Nest | Root, holding: frozenset[Value]) -> list[str]:
         self.expressions.holding = holding
         with self.code.scope() as scope:
+            self.expressions.nest_level = self.code.level
             self._emit_child(child)
         self.expressions.holding = frozenset()
-        self.code.line(opening)
-        self.code.lines(scope.lines, 1)
-        self.code.line("}")
+        return scope.lines
 
     def _overwrites(
         self, roots: list[Root], overwritten: Sequence[tuple[Value, Root]], is_stored: Callable[[Value], bool]
@@ -154,7 +160,9 @@ class Nests:
             shared = [self._shared(nests, around[c]) for c in consumers]
             common = min(shared, default=0)
             parallel = len([d for d in root.loops if d not in root.reduced])
-            in_registers = root.kind in ("tile", "reduce", "reduce_custom", "arg_reduce") and all(s >= parallel for s in shared)
+            # Names end with the outermost loop: what another nest reads, even a single value, goes through memory.
+            in_registers = root.kind in ("tile", "reduce", "reduce_custom", "arg_reduce")
+            in_registers = in_registers and all(s >= max(parallel, 1) for s in shared)
             if root.kind == "tile":
                 in_registers = in_registers and all(s == len(nests) for s in shared)
             if in_registers and not root.external and root.target is None:
@@ -271,14 +279,46 @@ class Nests:
             for child in nest.children:
                 self._emit_child(child)
         low, high = (clip.low, clip.high) if clip is not None else ("0", str(v.extent))
-        if any(r.kind == "scan" and r.op.attributes["reverse"] and self._is_scanned(r, nest) for r in nest.roots) or any(
-            r.kind == "scan_custom" and r.op.attributes["reverse"] and self._is_scanned(r, nest) for r in nest.roots
-        ):
+        if any(r.op.attributes.get("reverse") and self._is_scanned(r, nest) for r in nest.roots):
             self.code.line(f"for (od::i64 {v.name} = {v.extent} - 1; {v.name} >= 0; --{v.name}) {{")
+        elif self._sums_in_parts(nest):
+            self._emit_parts(nest, scope.lines, low, high)
+            return
         else:
             self.code.line(f"for (od::i64 {v.name} = {low}; {v.name} < {high}; ++{v.name}) {{")
-        self.code.lines([line.replace(COPY, "_0") for line in scope.lines], 1)
+        self.code.lines(self._numbered(scope.lines, 0), 1)
         self.code.line("}")
+
+    PART = 32
+
+    def _sums_in_parts(self, nest: Nest) -> bool:
+        """Whether a loop adds up so many floats one by one that it should do so in parts: rounding errors grow with the
+        length of a chain of additions."""
+        inside = [r for r in nest.roots if r in self._accumulators]
+        if nest.variable.extent <= 2 * self.PART or not inside:
+            return False
+        if any(r.kind != "reduce" or self._first_reduced_depth(r) != nest.depth for r in inside):
+            return False
+        return any(
+            r.op.attributes["kind"] == "sum" and self._accumulators[r].dtypes[0].is_float and r.loops[-1] == r.loops[nest.depth]
+            for r in inside
+        )
+
+    def _emit_parts(self, nest: Nest, body: list[str], low: str, high: str) -> None:
+        code, name = self.code, nest.variable.name
+        code.line(f"for (od::i64 {name}_part = {low}; {name}_part < {high}; {name}_part += {self.PART}) {{")
+        code.line(f"  const od::i64 {name}_stop = od::smaller({name}_part + {self.PART}, {high});")
+        inside = [(r, self._accumulators[r]) for r in nest.roots if r in self._accumulators]
+        for _, accumulator in inside:
+            code.line(f"  {accumulator.type} {accumulator.names[0]}_part = {accumulator.identity};")
+        code.line(f"  for (od::i64 {name} = {name}_part; {name} < {name}_stop; ++{name}) {{")
+        code.lines([line.replace(COPY, "_part") for line in body], 2)
+        code.line("  }")
+        for root, accumulator in inside:
+            total, part = f"{accumulator.names[0]}_0", f"{accumulator.names[0]}_part"
+            combined = arithmetic.combine(root.op.attributes["kind"], total, part, accumulator.dtypes[0])
+            code.line(f"  {total} = {combined};")
+        code.line("}")
 
     @staticmethod
     def _is_scanned(root: Root, nest: Nest) -> bool:
@@ -463,6 +503,7 @@ class Nests:
             assert lane_nest is not None
             loops.lanes = self._lanes(lane_nest)
         names = []
+        type = identity = ""
         lane_reduced = vector and loops.lane is None
         if root.kind in ("reduce", "scan"):
             name = self.code.fresh("sum" if kind == "sum" else kind)
@@ -495,7 +536,7 @@ class Nests:
                 self.code.line(f"{self.expressions.vector_type(dtype) if vector else REGISTER[dtype]} {name}{{}};")
                 names.append(name)
         loops.lanes = saved
-        self._accumulators[root] = Accumulator(names, vector, dtypes)
+        self._accumulators[root] = Accumulator(names, vector, dtypes, type, identity)
 
     def _has_lane(self, nest: Nest, root: Root) -> bool:
         return self._lane_nest(nest, root) is not None
@@ -605,9 +646,11 @@ class Nests:
             ]
             self._finish(root, registers)
 
-    def _inline(self, region: Region, arguments: list[Register]) -> list[Register]:
+    def _inline(
+        self, region: Region, arguments: list[Register], around: dict[Value, Register] | None = None
+    ) -> list[Register]:
         """A combine function's body on registers, at the current level."""
-        known: dict[Value, Register] = dict(zip(region.arguments, arguments, strict=True))
+        known: dict[Value, Register] = {**(around or {}), **dict(zip(region.arguments, arguments, strict=True))}
         vector = any(a.vector for a in arguments)
         for op in region.ops[:-1]:
             if op.name == "constant":
@@ -615,8 +658,14 @@ class Nests:
                 known[op.result] = Register(text, op.attributes["dtype"], False, 0)
                 continue
             operands = [known[o] if o in known else self.expressions.scalars[o] for o in op.operands]
-            register = self.expressions.apply(op, operands)
-            known[op.result] = register
+            if op.name == "if":
+                # Both sides are pure: compute both and choose.
+                sides = [self._inline(side, [], known) for side in op.regions]
+                for result, then, otherwise in zip(op.results, *sides, strict=True):
+                    select = Op("select", (), (result,), {}, (), op.location)
+                    known[result] = self.expressions.apply(select, [operands[0], then, otherwise])
+                continue
+            known[op.result] = self.expressions.apply(op, operands)
         results = [known.get(o) or self.expressions.scalars[o] for o in region.terminator.operands]
         return [self.expressions.as_vector(r) for r in results] if vector else results
 
