@@ -1,0 +1,1 @@
+"""A differential fuzzer: generated kernels on the CPU target against the interpreter. `python -m tests.fuzz --help`."""
