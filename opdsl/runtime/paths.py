@@ -29,6 +29,6 @@ def simd_headers() -> list[Path]:
 
 
 def host_sources() -> list[Path]:
-    """What an ahead-of-time library compiles in to run without Python; `standalone.cpp` says how."""
+    """What an ahead-of-time library compiles in to run without Python; `library.h` says how."""
     runtime = include_directory() / "runtime"
-    return [runtime / name for name in ("standalone.cpp", "pool.cpp", "memory.cpp", "machine.cpp")]
+    return [runtime / name for name in ("library.cpp", "pool.cpp", "memory.cpp", "machine.cpp")]

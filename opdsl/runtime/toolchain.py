@@ -203,6 +203,32 @@ def compile_shared_object(source: Path, output: Path, flags: Sequence[str] = ())
             raise _compilation_error(compiler, command, source, result)
 
 
+def compile_object(source: Path, output: Path, flags: Sequence[str] = ()) -> None:
+    """Compiles the C++ file `source` into an object file, for a library built ahead of time."""
+    compiler = _checked_compiler()
+    command = [compiler.path, *BASE_FLAGS, *flags, *_extra_flags(), "-I", str(include_directory())]
+    result = _run([*command, "-c", "-x", "c++", str(source), "-o", str(output)])
+    if result.returncode != 0:
+        raise _compilation_error(compiler, command, source, result)
+
+
+# Symbols are found now rather than at the first call; the pool's threads sleep in the library's code, so it stays.
+LIBRARY_LINK = ("-shared", "-pthread", "-Wl,-z,nodelete", "-Wl,-z,now", "-Wl,--as-needed", "-s")
+
+
+def link_shared_object(
+    objects: Sequence[Path], output: Path, flags: Sequence[str] = (), python_library: bool = False
+) -> None:
+    """Links object files into a shared object that stands alone: it needs the C library only, or, as an extension of
+    Python, the C++ library and the process that imports it."""
+    compiler = _checked_compiler()
+    own = () if python_library else ("-static-libgcc", "-Wl,--no-undefined")
+    command = [compiler.path, *LIBRARY_LINK, *own, *_extra_flags(), "-o", str(output), *map(str, objects), *flags]
+    result = _run(command)
+    if result.returncode != 0:
+        raise _compilation_error(compiler, command, output, result)
+
+
 def compile_assembly(source: Path, flags: Sequence[str] = ()) -> str:
     """The assembly text of the C++ file `source`."""
     compiler = _checked_compiler()

@@ -36,7 +36,7 @@ class CpuTarget:
     def stages(self, request: Request) -> Mapping[str, str]:
         """ir, the passes' results, loops, c++, assembly."""
         record = {"ir": print_kernel(request.kernel)}
-        lowering, text = _lower(request, self.isa, record)
+        lowering, text = lower(request, self.isa, record)
         record["loops"] = "\n".join(lowering.report) + "\n"
         record["c++"] = text
         with tempfile.TemporaryDirectory() as directory:
@@ -61,7 +61,7 @@ class CpuTarget:
         }
 
         def build(directory: Path) -> None:
-            _, text = _lower(request, self.isa)
+            _, text = lower(request, self.isa)
             source = directory / "kernel.cpp"
             source.write_text(text)
             toolchain.compile_shared_object(source, directory / "kernel.so", flags(self.isa))
@@ -93,7 +93,8 @@ def generator_digest() -> str:
 _digest: str | None = None
 
 
-def _lower(request: Request, isa: Isa, record: dict[str, str] | None = None) -> tuple[Lowering, str]:
+def lower(request: Request, isa: Isa, record: dict[str, str] | None = None) -> tuple[Lowering, str]:
+    """The C++ text of a kernel, with the lowering that knows its sites and loops. `record` gets each pass's result."""
     kernel = run_passes(request.kernel, record=record)
     lowering = Lowering(Request(kernel, request.unit_axes, request.may_alias, request.options), isa)
     return lowering, lowering.text()
@@ -120,8 +121,8 @@ class CpuExecutable:
         from opdsl.targets.cpu.reports import deliver
 
         if self._sites is None:  # the shared object may have come from the cache: find the sites again
-            self._sites = _lower(self._request, self._isa)[0].sites
+            self._sites = lower(self._request, self._isa)[0].sites
         deliver(self._sites, self._request.kernel.source, report)
 
 
-__all__ = ["CpuExecutable", "CpuTarget", "flags"]
+__all__ = ["CpuExecutable", "CpuTarget", "flags", "lower"]

@@ -31,7 +31,7 @@ from opdsl.targets.cpu.lowering import Lowering, entry_name
 from opdsl.targets.cpu.target import flags, lower
 
 FORMAT = 1
-HOST_FLAGS = ("-fvisibility=hidden", "-Wall")
+HOST_FLAGS = ("-fvisibility=hidden",)
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ def _kernel_record(part: Part) -> dict[str, Any]:
             if parameter.has_default:
                 record["default"] = parameter.default
         parameters.append(record)
-    bound = {name: value for name, value in interface.constexprs.items() if name in _dims_of(part)}
+    constexprs = interface.constexprs
     return {
         "name": interface.kernel,
         "function": interface.function,
@@ -262,16 +262,11 @@ def _kernel_record(part: Part) -> dict[str, Any]:
         "parameters": parameters,
         "sizes": list(interface.sizes),
         "dtypes": interface.dtypes,
-        "dims": bound,
-        "constexprs": {n: shown_value(v) for n, v in interface.constexprs.items() if n not in bound},
+        "dims": {name: constexprs[name] for name in sorted(interface.bound)},
+        "constexprs": {n: shown_value(v) for n, v in constexprs.items() if n not in interface.bound},
         "layouts": [list(axes) for axes in part.layouts],
         "ir_sha256": _digest(canonical_text(part.ir).encode()),
     }
-
-
-def _dims_of(part: Part) -> set[str]:
-    """The names of dims that constexprs bind: they are numbers in the IR."""
-    return set(part.interface.constexprs) - set(part.interface.sizes) & set(part.interface.constexprs)
 
 
 def _publish(source: Path, target: Path) -> Path:

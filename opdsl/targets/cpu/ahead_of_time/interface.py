@@ -95,6 +95,7 @@ class Interface:
     sizes: tuple[str, ...]
     dtypes: dict[str, str]
     constexprs: dict[str, Any]
+    bound: frozenset[str]  # the constexprs that are the sizes of dims
     file: str
     line: int
     summary: str
@@ -148,6 +149,7 @@ def read_interface(
         sizes,
         {variable: dtype.name for variable, dtype in dtypes.items()},
         dict(constexprs),
+        frozenset(constexprs).intersection(kernel.signature.symbols),
         Path(kernel.source.file).name,
         kernel.source.first_line,
         " ".join(summary.split()),
