@@ -36,6 +36,10 @@ template <class V> OD_INLINE V at_least(V x, element<V> limit) {
 #define OD_AVX512_MATH 1
 #endif
 
+// 1.5 times 2^23 (2^52): adding and subtracting it rounds to an integer, which stands in the low bits in between.
+// With a fused multiply-add that is cheaper than the rounding instruction.
+template <class V> constexpr element<V> magic = is_single<V> ? element<V>(0x1.8p23) : element<V>(0x1.8p52);
+
 // p * 2^n for integral n: |n| below twice the largest exponent. Rounds once, also where the result is subnormal.
 template <class V> OD_INLINE V scale(V p, V n) {
 #if defined(OD_AVX512_MATH)
@@ -46,10 +50,8 @@ template <class V> OD_INLINE V scale(V p, V n) {
   typedef signed_of<T> I;
   constexpr I bias = is_single<V> ? 127 : 1023;
   constexpr int digits = is_single<V> ? 23 : 52;
-  // Two factors, since one power of two may lie outside the range that the result is still in. Adding the magic
-  // number leaves the integer in the low bits.
-  const T magic = is_single<V> ? T(12582912) : T(6755399441055744);
-  const auto k = bits_as<I>(n + magic) - bits_as<I>(constant<V>(magic));
+  // Two factors, since one power of two may lie outside the range that the result is still in.
+  const auto k = bits_as<I>(n + magic<V>) - bits_as<I>(constant<V>(magic<V>));
   const auto half = k >> 1;
   return p * bits_as<T>((half + bias) << digits) * bits_as<T>((k - half + bias) << digits);
 #endif
@@ -59,10 +61,10 @@ template <class V> OD_INLINE V scale(V p, V n) {
 template <class V> struct exp_parts { V n, r; };
 template <class V> OD_INLINE exp_parts<V> reduce_exp(V x) {
   if constexpr (is_single<V>) {
-    const V n = rint(x * 0x1.715476p+0f);
+    const V n = mul_add(x, constant<V>(0x1.715476p+0f), constant<V>(magic<V>)) - magic<V>;
     return {n, mul_add(n, constant<V>(-0x1.7f7d1cp-20f), mul_add(n, constant<V>(-0x1.62e4p-1f), x))};
   } else {
-    const V n = rint(x * 0x1.71547652b82fep+0);
+    const V n = mul_add(x, constant<V>(0x1.71547652b82fep+0), constant<V>(magic<V>)) - magic<V>;
     return {n, mul_add(n, constant<V>(-0x1.a39ef35793c76p-33), mul_add(n, constant<V>(-0x1.62e42feep-1), x))};
   }
 }
@@ -94,9 +96,10 @@ template <class V> OD_INLINE V exp_scaled(V x, element<V> extra) {
 }
 
 // One instruction more and a third of an ulp less: the small terms are added up first, 1 + (r + r^2 q).
-template <class V> OD_INLINE V exp_precise(V x) {
+template <bool Negative, class V> OD_INLINE V exp_precise(V x) {
   typedef element<V> T;
-  x = at_most(at_least(x, is_single<V> ? T(-105) : T(-746)), is_single<V> ? T(90) : T(711));
+  x = at_least(x, is_single<V> ? T(-105) : T(-746));
+  if constexpr (!Negative) x = at_most(x, is_single<V> ? T(90) : T(711));
   const exp_parts<V> part = reduce_exp(x);
   const V r = part.r, p = mul_add(V(r * r), exp_tail(r), r) + T(1);
   return scale(p, part.n);
@@ -105,29 +108,31 @@ template <class V> OD_INLINE V exp_precise(V x) {
 struct exp_step {
   template <class V> OD_MEMBER V operator()(V x) const {
     if constexpr (is_single<V>) return exp_scaled(x, 0);
-    else return exp_precise(x);
+    else return exp_precise<false>(x);
   }
 };
 
 struct exp2_step {
   template <class V> OD_MEMBER V operator()(V x) const {
-    V n, p;
-    if constexpr (is_single<V>) {
-      x = at_most(at_least(x, -151.0f), 129.0f);
-      n = rint(x);
-      const V f = x - n;
-      p = horner(f, 1.0f, 0x1.62e430p-1f, 0x1.ebfbd8p-3f, 0x1.c6af76p-5f, 0x1.3b30aap-7f, 0x1.5f0bdap-10f,
-                          0x1.3f994ap-13f);
-    } else {
-      x = at_most(at_least(x, -1076.0), 1025.0);
-      n = rint(x);
-      const V f = x - n;
-      p = horner(f, 1.0,
-                 0x1.62e42fefa39efp-1, 0x1.ebfbdff82c5a5p-3, 0x1.c6b08d704a11dp-5, 0x1.3b2ab6fb9ff57p-7,
-                 0x1.5d87fe78a23cep-10, 0x1.4309130f3288ap-13, 0x1.ffcbfc538f8fdp-17, 0x1.62bfc6b8db8e0p-20,
-                 0x1.b5254b14510fbp-24, 0x1.e61ce20d16d4dp-28, 0x1.e9368fa354e48p-32);
-    }
-    return scale(p, n);
+#if defined(OD_AVX512_MATH)
+    // vreduce gives x - rint(x), 0 for infinities; vscalef takes any n.
+    V f;
+    if constexpr (is_single<V>) f = __builtin_ia32_reduceps512_mask(x, 8, V{}, -1);
+    else f = __builtin_ia32_reducepd512_mask(x, 8, V{}, -1);
+    const V n = x - f;
+#else
+    typedef element<V> T;
+    x = at_most(at_least(x, is_single<V> ? T(-151) : T(-1076)), is_single<V> ? T(129) : T(1025));
+    const V n = (x + magic<V>) - magic<V>, f = x - n;
+#endif
+    if constexpr (is_single<V>) return scale(horner(f, 1.0f, 0x1.62e430p-1f, 0x1.ebfbd8p-3f, 0x1.c6af76p-5f,
+                                                             0x1.3b30aap-7f, 0x1.5f0bdap-10f, 0x1.3f994ap-13f), n);
+    else
+      return scale(horner(f, 1.0,
+                          0x1.62e42fefa39efp-1, 0x1.ebfbdff82c5a5p-3, 0x1.c6b08d704a11dp-5, 0x1.3b2ab6fb9ff57p-7,
+                          0x1.5d87fe78a23cep-10, 0x1.4309130f3288ap-13, 0x1.ffcbfc538f8fdp-17, 0x1.62bfc6b8db8e0p-20,
+                          0x1.b5254b14510fbp-24, 0x1.e61ce20d16d4dp-28, 0x1.e9368fa354e48p-32),
+                   n);
   }
 };
 
@@ -151,15 +156,15 @@ template <class V> OD_INLINE V divide_near_one(V a, V d) {
 #if defined(OD_AVX512_MATH)
   // The 14-bit reciprocal, one Newton step, and the quotient put right by its remainder: a third of vdivps's time.
   if constexpr (is_single<V>) {
-    const V r0 = __builtin_ia32_rcp14ps512_mask(d, V{}, -1), r = fma(r0, fma(-d, r0, constant<V>(1)), r0), q = a * r;
-    return fma(fma(-d, q, a), r, q);
+    const V r0 = __builtin_ia32_rcp14ps512_mask(d, V{}, -1), r = fma(r0, fma(d, -r0, constant<V>(1)), r0), q = a * r;
+    return fma(fma(d, -q, a), r, q);
   } else
 #endif
   return a / d;
 }
 struct sigmoid_step {
   template <class V> OD_MEMBER V operator()(V x) const {
-    const V one = constant<V>(1), e = exp_precise(-abs(x));
+    const V one = constant<V>(1), e = exp_precise<true>(copysign(x, constant<V>(-1)));
     return divide_near_one(x < constant<V>(0) ? e : one, one + e);
   }
 };
@@ -314,8 +319,7 @@ template <class V> OD_INLINE log_parts<V> reduce_log(V x) {
   const auto exponent = (bits - (is_single<V> ? I(0x3f400000) : I(0x3fe6a09e667f3bcdll))) >> digits;
   const V f = bits_as<T>(bits - (exponent << digits)) - T(1);
   // The exponent as a float by way of the magic number: no conversion instruction for 64-bit integers before AVX-512.
-  const T magic = is_single<V> ? T(12582912) : T(6755399441055744);
-  const V e = bits_as<T>(exponent + bits_as<I>(constant<V>(magic))) - magic;
+  const V e = bits_as<T>(exponent + bits_as<I>(constant<V>(magic<V>))) - magic<V>;
   return {tiny ? e - T(digits + 1) : e, f};
 #endif
 }
@@ -392,6 +396,17 @@ struct log1p_step {
   }
 };
 
+// Whether any lane is not <= limit.
+template <class V> OD_INLINE bool any_beyond(V x, element<V> limit) {
+  const V l = constant<V>(limit);
+#if defined(OD_AVX512_MATH)
+  if constexpr (is_single<V>) return __builtin_ia32_cmpps512_mask(x, l, 6, -1, 4) != 0;
+  else return __builtin_ia32_cmppd512_mask(x, l, 6, -1, 4) != 0;
+#else
+  return any(~convert<i32>(x <= l));
+#endif
+}
+
 // Sine and cosine -----------------------------------------------------------------------------------------------
 
 // x - n pi/2 with n the nearest integer, as a sum high + low; quadrant is n mod 4.
@@ -448,9 +463,9 @@ template <class V> struct angle_parts {
 template <class V> OD_INLINE angle_parts<V> reduce_angle(V x) {
   typedef element<V> T;
   typedef signed_of<T> I;
-  const T magic = is_single<V> ? T(12582912) : T(6755399441055744), limit = is_single<V> ? T(105000) : T(1e6);
+  const T limit = is_single<V> ? T(105000) : T(1e6);
   angle_parts<V> r;
-  const V shifted = mul_add(x, constant<V>(T(0x1.45f306dc9c883p-1)), constant<V>(magic)), n = shifted - magic;
+  const V shifted = mul_add(x, constant<V>(T(0x1.45f306dc9c883p-1)), constant<V>(magic<V>)), n = shifted - magic<V>;
   r.quadrant = bits_as<I>(shifted);
   if constexpr (is_single<V>) {
 #if defined(OD_HAS_FMA)
@@ -473,10 +488,10 @@ template <class V> OD_INLINE angle_parts<V> reduce_angle(V x) {
     r.high = high;
     r.low = ((b - high) + tail) + more;
   }
-  const auto far = ~convert<i32>(abs(x) <= constant<V>(limit));
-  if (__builtin_expect(any(far), 0)) {
+  const V a = abs(x);
+  if (__builtin_expect(any_beyond(a, limit), 0)) {
     for (int k = 0; k < lanes<V>; ++k)
-      if (far[k]) {
+      if (!(a[k] <= limit)) {
         const reduced_angle<double> one = reduce_angle_far(double(x[k]));
         r.high[k] = T(one.high);
         r.low[k] = is_single<V> ? T(0) : T(one.low);
