@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from opdsl.lang import builtins_math, builtins_reduce, builtins_shape
-from opdsl.lang.errors import Misuse
+from opdsl.lang.errors import Misuse, suggestion
 from opdsl.lang.values import Place, Runtime, Scalar, TensorView, Tile, describe
 
 METHODS: dict[str, Callable[..., Any]] = {
@@ -81,6 +80,5 @@ def runtime_attribute(value: Runtime, name: str) -> object:
         )
     else:
         known = []
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"od.{name}(...) may be what you look for" if known else ""
+    hint = suggestion(name, known) or (f"od.{name}(...) may be what you look for" if known else "")
     raise Misuse(f"{describe(value)} has no attribute {name!r}", hint)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import linecache
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 from opdsl.ir.core import Location
@@ -14,6 +14,14 @@ from opdsl.ir.core import Location
 
 class OpdslError(Exception):
     """Base of every error that OpDSL raises on purpose."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`did you mean ...?` where one of the known words is close, or nothing."""
+    import difflib  # only errors need it
+
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else ""
 
 
 @dataclass(frozen=True)
@@ -27,10 +35,9 @@ class Note:
 
 def shown_file(file: str) -> str:
     """The file as the user would type it: relative where it lies below the working folder."""
-    try:
-        return str(Path(file).relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return file
+    from pathlib import Path  # only errors need it
+
+    return file.removeprefix(f"{Path.cwd()}/")
 
 
 def _excerpt(location: Location, line: str) -> list[str]:
@@ -62,7 +69,7 @@ def _located(message: str, location: Location | None, line: str, notes: tuple[No
     return "\n".join(text)
 
 
-_PACKAGE = str(Path(__file__).resolve().parent.parent)
+_PACKAGE = __file__.rpartition("/lang/")[0] + "/"
 
 
 def call_site() -> tuple[Location | None, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +14,7 @@ from opdsl.ir.ops import IrError
 from opdsl.lang import builtins_reduce, indexing, operators
 from opdsl.lang.attributes import runtime_attribute
 from opdsl.lang.builtins_control import Loop
-from opdsl.lang.errors import CompileError, Misuse, Note, OpdslError, UsageError
+from opdsl.lang.errors import CompileError, Misuse, Note, OpdslError, UsageError, suggestion
 from opdsl.lang.scope import Binding, Frame, LocalFunction
 from opdsl.lang.values import Runtime, RuntimeRange, Scalar, Text, Tile, describe, holds_runtime
 
@@ -297,11 +296,11 @@ class Expressions:
         try:
             return getattr(value, node.attr)
         except AttributeError:
-            close = difflib.get_close_matches(node.attr, [n for n in dir(value) if not n.startswith("_")], n=1)
             name = getattr(value, "__name__", "")
             owner = f"the module {name!r}" if isinstance(value, type(ast)) else describe(value)
             raise Misuse(
-                f"{owner} has no attribute {node.attr!r}", f"did you mean {close[0]!r}?" if close else ""
+                f"{owner} has no attribute {node.attr!r}",
+                suggestion(node.attr, [n for n in dir(value) if not n.startswith("_")]),
             ) from None
         except Exception as cause:
             raise PythonFailure(cause) from cause

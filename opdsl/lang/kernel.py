@@ -13,7 +13,17 @@ import numpy as np
 from opdsl.ir.core import Kernel as IrKernel
 from opdsl.ir.types import DTYPES, DType
 from opdsl.lang.annotations import BadParameter, Signature, read_signature
-from opdsl.lang.errors import ArgumentError, CompileError, DTypeError, LaunchError, Misuse, Note, OpdslError, ShapeError
+from opdsl.lang.errors import (
+    ArgumentError,
+    CompileError,
+    DTypeError,
+    LaunchError,
+    Misuse,
+    Note,
+    OpdslError,
+    ShapeError,
+    suggestion,
+)
 from opdsl.lang.frontend import FrontEnd
 from opdsl.lang.source import FunctionSource
 from opdsl.runtime.knobs import knobs
@@ -116,15 +126,8 @@ class Kernel:
         return values
 
     def unknown_parameter(self, name: str) -> ArgumentError:
-        import difflib
-
         known = [*self.signature.constexprs, *(p.name for p in self.signature.parameters), "target"]
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = (
-            f"did you mean {close[0]!r}?"
-            if close
-            else f"its constexprs are {', '.join(self.signature.constexprs) or 'none'}"
-        )
+        hint = suggestion(name, known) or f"its constexprs are {', '.join(self.signature.constexprs) or 'none'}"
         return ArgumentError(f"{self.name}: there is no parameter {name!r}", hint)
 
     def specialise(self, dtypes: Mapping[str, DType], constexprs: Mapping[str, Any] | None = None) -> IrKernel:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import builtins
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CellType
 from typing import Any
 
 from opdsl.ir.core import Location
-from opdsl.lang.errors import Misuse
+from opdsl.lang.errors import Misuse, suggestion
 from opdsl.lang.source import FunctionNode, FunctionSource
 
 
@@ -67,8 +66,7 @@ class Frame:
 
     def _suggestion(self, name: str) -> str:
         known = [*self.names, *self.cells, *self.globals, *(self.parent.names if self.parent else ())]
-        close = difflib.get_close_matches(name, known, n=1)
-        return f"did you mean {close[0]!r}?" if close else "assign it first, or define it in the module"
+        return suggestion(name, known) or "assign it first, or define it in the module"
 
 
 @dataclass(frozen=True, eq=False)

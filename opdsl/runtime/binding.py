@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,8 +55,7 @@ def bind(kernel: Kernel, arguments: Sequence[Any], named: Mapping[str, Any]) -> 
 
 def _missing(kernel: Kernel, parameter: Parameter, named: Mapping[str, Any]) -> None:
     unknown = [n for n in named if n not in kernel.signature.constexprs]
-    close = difflib.get_close_matches(parameter.name, unknown, n=1)
-    hint = f"{close[0]!r} is no parameter: is {parameter.name!r} meant?" if close else ""
+    hint = f"{unknown[0]!r} is no parameter: is {parameter.name!r} meant?" if unknown else ""
     parameters = ", ".join(f"{p.name}: {p.annotation}" for p in kernel.signature.parameters)
     raise ArgumentError(
         f"{kernel.name}: the argument {parameter.name!r} is missing",
