@@ -103,6 +103,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # as in `opdsl cache ls | head`
         sys.stderr.close()
         return 0
+    except Exception as error:  # noqa: BLE001 - a user gets a message, not a traceback
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    """Shows an error; returns the exit code."""
+    from opdsl.cli.errors import CommandError
+    from opdsl.lang.errors import OpdslError
+    from opdsl.runtime.cache import CacheError
+    from opdsl.runtime.knobs import KnobError, knobs
+    from opdsl.runtime.toolchain import ToolchainError
+
+    if isinstance(error, CommandError):
+        print(f"opdsl: {error}", file=sys.stderr)
+        return error.code
+    if isinstance(error, OpdslError):
+        print(error, file=sys.stderr)
+        return 1
+    if isinstance(error, ToolchainError | KnobError | CacheError):
+        print(f"opdsl: {error}", file=sys.stderr)
+        return 1
+    if knobs.traceback:
+        raise error
+    print(f"opdsl: {type(error).__name__}: {error}", file=sys.stderr)
+    print("help: this is a defect of OpDSL: please report it; OPDSL_TRACEBACK=1 shows where", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

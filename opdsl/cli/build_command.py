@@ -1,0 +1,118 @@
+"""`opdsl build`: kernels compiled ahead of time into a library that needs no OpDSL."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from opdsl.cli import specialising
+from opdsl.cli.errors import CommandError
+from opdsl.cli.loading import choose_kernels, split_target
+from opdsl.cli.specialising import Options, Specialisation
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kernel", metavar="FILE[:KERNEL]", help="a Python file; without a kernel, all that it defines")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder for the results")
+    parser.add_argument("--target", default="cpu", help="what to build for: cpu")
+    parser.add_argument("--isa", help="instruction sets with commas between, as avx2,avx512 (default: all)")
+    parser.add_argument("--name", help="the library's name (default: the kernel's, or the file's)")
+    specialising.add_arguments(parser)
+    parser.add_argument(
+        "--layout",
+        action="append",
+        default=[],
+        metavar="b=0",
+        help="one more layout that is compiled specially: which axis of an array has stride 1, or b=any",
+    )
+    parser.add_argument(
+        "--only-given-layouts", action="store_true", help="leave out the compilation that takes any strides"
+    )
+    parser.add_argument("--in-place", action="store_true", help="let an output be the very same view as an input")
+    parser.add_argument(
+        "--python", action=argparse.BooleanOptionalAction, default=None, help="build the Python extension, or do not"
+    )
+    parser.add_argument("--keep-sources", action="store_true", help="keep the generated C++ in DIR/sources")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.target != "cpu":
+        raise CommandError(f"--target {arguments.target}: libraries are built for cpu only", "--isa chooses the CPU's")
+    file, kernels = choose_kernels(arguments.kernel, several=True)
+    options = Options(arguments, kernels, file.module)
+    specialisations = [one for kernel in kernels for one in options.specialise(kernel)]
+    wanted = split_target(arguments.kernel)[1]
+    name = arguments.name or wanted or file.path.stem
+    return _build(arguments, specialisations, name)
+
+
+def _build(arguments: argparse.Namespace, specialisations: list[Specialisation], name: str) -> int:
+    from opdsl.runtime import toolchain
+    from opdsl.targets.cpu.ahead_of_time.build import Settings, build
+    from opdsl.targets.cpu.ahead_of_time.plan import BuildError, choose_isas, make_part
+
+    try:
+        isas = choose_isas(arguments.isa.split(",") if arguments.isa else None, toolchain.find_compiler())
+        parts = [
+            make_part(
+                *(name, function, one.kernel, one.ir, one.dtypes, one.constexprs),
+                layouts=arguments.layout,
+                general=not arguments.only_given_layouts,
+            )
+            for function, one in _named(specialisations)
+        ]
+        settings = Settings(name, arguments.output, isas, arguments.in_place, arguments.python, arguments.keep_sources)
+        built = build(parts, settings, _progress())
+    except BuildError as error:
+        raise CommandError(error.message, error.help) from None
+    except OSError as error:
+        raise CommandError(f"{arguments.output} cannot be written: {error.strerror or error}", code=1) from None
+    for note in built.notes:
+        print(f"opdsl: {note}", file=sys.stderr)
+    if arguments.json:
+        files = [str(path) for path in built.files]
+        print(json.dumps({"directory": str(arguments.output), "files": files, "manifest": built.manifest}))
+        return 0
+    width = max(len(path.name) for path in built.files)
+    for path in built.files:
+        print(f"{path.name:<{width}}  {path.stat().st_size / 1024:8.1f} KiB  {_purpose(path)}")
+    functions = ", ".join(part.interface.function for part in parts)
+    print(f"{arguments.output}: {functions} for {', '.join(isas)}")
+    return 0
+
+
+def _named(specialisations: list[Specialisation]) -> list[tuple[str, Specialisation]]:
+    """Each with its name in the library: the kernel's, with the dtypes where there are several."""
+    counts = Counter(one.kernel.name for one in specialisations)
+    named = []
+    for one in specialisations:
+        dtypes = [dtype.name for dtype in one.dtypes.values()]
+        named.append(("_".join([one.kernel.name, *(dtypes if counts[one.kernel.name] > 1 else [])]), one))
+    return named
+
+
+def _purpose(path: Path) -> str:
+    if path.name.endswith("_cffi.py"):
+        return "Python, through cffi"
+    if path.suffix == ".so":
+        return "the library" if path.name.startswith("lib") else "the Python extension"
+    return {".h": "its C header", ".json": "what was compiled, and how", ".cpp": "generated"}.get(path.suffix, "")
+
+
+def _progress() -> Callable[[str], None]:
+    """Shows the progress on one line of a terminal, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        return lambda text: None
+
+    def show(text: str) -> None:
+        print(f"\r\033[K{text}" if text != "linking" else "\r\033[K", end="", file=sys.stderr, flush=True)
+
+    return show
+
+
+__all__ = ["add_arguments", "run"]
