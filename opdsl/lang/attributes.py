@@ -80,5 +80,7 @@ def runtime_attribute(value: Runtime, name: str) -> object:
         )
     else:
         known = []
-    hint = suggestion(name, known) or (f"od.{name}(...) may be what you look for" if known else "")
+    hint = suggestion(name, known) or (
+        f"od.{name}(...) may be what you look for" if known else "check what stands before the dot"
+    )
     raise Misuse(f"{describe(value)} has no attribute {name!r}", hint)

@@ -53,7 +53,11 @@ def parallel(*ranges: Any) -> Iterable[Any]:
 def pipelined(*ranges: Any, depth: int = 2) -> Iterable[Any]:
     """`for k in od.pipelined(range(...), depth=2)`: in order, the copy_in of up to `depth` iterations at once."""
     if type(depth) is not int or depth < 1:
-        raise Misuse(f"the depth of od.pipelined is {describe(depth)}, where a constexpr of at least 1 is needed")
+        raise Misuse(
+            f"the depth of od.pipelined is {describe(depth)}, where a constexpr of at least 1 is needed",
+            "write depth=2",
+            depth,
+        )
     return Loop("pipelined", _ranges(ranges, "pipelined"), depth)  # type: ignore[return-value]
 
 
@@ -61,7 +65,7 @@ def pipelined(*ranges: Any, depth: int = 2) -> Iterable[Any]:
 def unrolled(*iterables: Any) -> Iterable[Any]:
     """`for i, j in od.unrolled(range(3), (1, 2))`: the body repeated while compiling; i and j are Python values."""
     if not iterables:
-        raise Misuse("od.unrolled takes at least one range or tuple")
+        raise Misuse("od.unrolled takes at least one range or tuple", "write od.unrolled(range(4))")
     for item in iterables:
         if isinstance(item, RuntimeRange):
             raise Misuse(
@@ -117,7 +121,10 @@ def print_(*values: Any, sep: str = " ") -> None:
 def assert_(condition: Operand, message: str = "assertion failed") -> None:
     """Stops the kernel with an error where `condition`, a bool scalar or tile, is not true everywhere."""
     if not isinstance(message, str):
-        raise Misuse(f"the message of od.assert_ is {describe(message)}, where a constexpr string is needed")
+        raise Misuse(
+            f"the message of od.assert_ is {describe(message)}, where a constexpr string is needed",
+            "print run-time values with od.print",
+        )
     if isinstance(condition, Tile):
         if not condition.dtype.is_bool:
             raise Misuse(

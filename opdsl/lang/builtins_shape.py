@@ -145,7 +145,9 @@ def reshape(x: Operand, shape: int | Sequence[int], *more: int) -> Scalar | Tile
     dims = list(given) if isinstance(given, tuple | list) else [given]
     size = math.prod(operand.shape)
     if dims.count(-1) > 1:
-        raise Misuse(f"the shape of od.reshape is {show_shape(dims)}; one dim at most is -1")
+        raise Misuse(
+            f"the shape of od.reshape is {show_shape(dims)}; one dim at most is -1", "name the other sizes", shape
+        )
     if -1 in dims:
         rest = math.prod(d for d in dims if d != -1) if all(type(d) is int for d in dims) else 0
         dims[dims.index(-1)] = size // rest if rest and size % rest == 0 else 1
@@ -184,7 +186,11 @@ def transpose(x: Operand, permutation: Sequence[int] | None = None) -> Scalar | 
         order = tuple(reversed(range(rank)))
     else:
         if not isinstance(permutation, tuple | list):
-            raise Misuse(f"the permutation of od.transpose is {describe(permutation)}, where a tuple is needed")
+            raise Misuse(
+                f"the permutation of od.transpose is {describe(permutation)}, where a tuple is needed",
+                "write (1, 0)",
+                permutation,
+            )
         order = tuple(check_axis(axis, rank, "an axis of od.transpose") for axis in permutation)
         if sorted(order) != list(range(rank)):
             raise Misuse(
@@ -204,7 +210,7 @@ def expand_dims(x: Operand, axis: int | tuple[int, ...]) -> Scalar | Tile:
     rank = len(operand.shape) + len(axes)
     places = {check_axis(a, rank, "the axis of od.expand_dims") for a in axes}
     if len(places) != len(axes):
-        raise Misuse(f"the axes of od.expand_dims repeat: {axes}")
+        raise Misuse(f"the axes of od.expand_dims repeat: {axes}", "name each place once", axis)
     sizes = iter(operand.shape)
     return reshaped(operand, tuple(1 if place in places else next(sizes) for place in range(rank)))
 

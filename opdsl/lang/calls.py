@@ -132,7 +132,7 @@ class Calls(Expressions):
             return self._inline(node, frame, function.node, captured, positional, keywords, function.__name__)
         if isinstance(function, DType):
             if len(positional) != 1 or keywords:
-                raise Misuse(f"od.{function}(...) takes one value, to cast it")
+                raise Misuse(f"od.{function}(...) takes one value, to cast it", f"write od.{function}(x)")
             return cast_operand(check_operand(positional[0], "the value to cast"), function)
         if isinstance(function, Runtime):
             raise Misuse(
@@ -144,7 +144,9 @@ class Calls(Expressions):
             self._breakpoint()
             return None
         if not callable(function):
-            raise Misuse(f"{describe(function)} is called, but is not a function")
+            raise Misuse(
+                f"{describe(function)} is called, but is not a function", "check what stands before the parentheses"
+            )
         if getattr(function, "opdsl_kernel", False):
             raise Misuse(
                 f"the kernel {function.__name__!r} is called inside of a kernel",
@@ -232,7 +234,7 @@ class Calls(Expressions):
         if len(bounds) == 2:
             bounds = [*bounds, 1]
         if type(bounds[2]) is int and bounds[2] == 0:
-            raise Misuse("the step of range is 0")
+            raise Misuse("the step of range is 0", "give a step of at least 1, or a negative one to count down")
         return RuntimeRange(*bounds)
 
     def _breakpoint(self) -> None:
@@ -245,7 +247,7 @@ class Calls(Expressions):
             value = positional[0]
             shape = getattr(value, "shape", None) if isinstance(value, Runtime) else None
             if shape == ():
-                raise Misuse(f"{describe(value)} has no len()")
+                raise Misuse(f"{describe(value)} has no len()", "a tile has; t.size is 1 for a scalar")
             return len(value) if shape is None else shape[0]
         if function in _COUNTERPARTS:
             return _COUNTERPARTS[function](*positional, **keywords)

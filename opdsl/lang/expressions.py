@@ -191,7 +191,9 @@ class Expressions:
                 "write it as the range of a `for` statement",
             )
         if isinstance(value, Runtime) or not isinstance(value, Iterable):
-            raise self.error(node, f"{describe(value)} is not a sequence")
+            raise self.error(
+                node, f"{describe(value)} is not a sequence", "a tuple, a list, a range or a tensor's shape is one"
+            )
         try:
             return list(python(list, value))
         except PythonFailure as failure:
@@ -300,7 +302,8 @@ class Expressions:
             owner = f"the module {name!r}" if isinstance(value, type(ast)) else describe(value)
             raise Misuse(
                 f"{owner} has no attribute {node.attr!r}",
-                suggestion(node.attr, [n for n in dir(value) if not n.startswith("_")]),
+                suggestion(node.attr, [n for n in dir(value) if not n.startswith("_")])
+                or "check what stands before the dot",
             ) from None
         except Exception as cause:
             raise PythonFailure(cause) from cause

@@ -29,7 +29,7 @@ def expand_ellipsis(index: Sequence[object], rank: int, what: str) -> list[objec
     fill = [slice(None)] * (rank - indices)
     dots = [place for place, item in enumerate(index) if isinstance(item, EllipsisType)]
     if len(dots) > 1:
-        raise Misuse("an index has at most one `...`")
+        raise Misuse("an index has at most one `...`", "write : for each further dim")
     if not dots:
         return [*index, *fill]
     return [*index[: dots[0]], *fill, *index[dots[0] + 1 :]]
@@ -232,7 +232,7 @@ def subscript(value: object, index: Sequence[object]) -> object:
             f"{describe(value)} is indexed again", f"give all indices at once: {value.tensor.name}[first, second]"
         )
     if isinstance(value, Scalar):
-        raise Misuse(f"{describe(value)} is indexed; a scalar has no dims")
+        raise Misuse(f"{describe(value)} is indexed; a scalar has no dims", "use it without [ ]")
     raise Misuse(
         f"{describe(value)} is indexed with a run-time value",
         "index Python objects with constexprs; loop with od.unrolled to make the index one",
