@@ -12,6 +12,9 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 
 // No C++ library symbols here: this file is also compiled into libraries that C programs link.
 
@@ -79,11 +82,15 @@ constexpr int kFeatureCount = static_cast<int>(sizeof(kFeatures) / sizeof(kFeatu
 
 struct IsaRequirement {
   const char* isa;
-  const char* features[8];
+  const char* features[14];
 };
 // Best first.
 constexpr IsaRequirement kIsas[] = {
 #if defined(__x86_64__)
+    {"amx",
+     {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx512vnni", "fma", "f16c", "bmi2", "amx_tile",
+      "amx_int8", "amx_bf16"}},
+    {"avx512_vnni", {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx512vnni", "fma", "f16c", "bmi2"}},
     {"avx512", {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "fma", "f16c", "bmi2"}},
     {"avx2", {"avx2", "fma", "f16c", "bmi2"}},
 #elif defined(__aarch64__)
@@ -91,6 +98,17 @@ constexpr IsaRequirement kIsas[] = {
 #endif
     {"baseline", {}},
 };
+
+// Linux lets a process use the tile registers only after it has asked for them: arch_prctl(ARCH_REQ_XCOMP_PERM,
+// XTILEDATA). Threads made later inherit the permission.
+bool tiles_permitted() {
+#if defined(__linux__) && defined(__x86_64__)
+  static const bool permitted = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+  return permitted;
+#else
+  return false;
+#endif
+}
 
 // The quota of the control group in cores, rounded up; 0 where there is none.
 int quota_cores() {
@@ -137,7 +155,7 @@ bool machine_supports_isa(const char* isa) {
     if (strcmp(requirement.isa, isa) != 0) continue;
     for (const char* feature : requirement.features)
       if (feature != nullptr && !machine_has_feature_named(feature)) return false;
-    return true;
+    return strcmp(isa, "amx") != 0 || tiles_permitted();
   }
   return false;
 }

@@ -14,9 +14,10 @@ const char* machine_feature_name(int feature);
 bool machine_has_feature(int feature);
 bool machine_has_feature_named(const char* name);
 
-// The best instruction set that generated code can be built for: "avx512", "avx2", "neon" or "baseline".
+// The best instruction set that generated code can be built for: "amx", "avx512_vnni", "avx512", "avx2", "neon"
+// or "baseline".
 const char* machine_best_isa();
-// Whether this machine runs code built for `isa`.
+// Whether this machine runs code built for `isa`. For "amx", asks the operating system for the tile registers.
 bool machine_supports_isa(const char* isa);
 
 // Bytes of the data cache of level 1, 2 or 3 (one instance); 0 where unknown.

@@ -37,6 +37,10 @@ OD_INLINE void tiles_begin() {
   asm volatile("ldtilecfg %0" ::"m"(shape));
 }
 OD_INLINE void tiles_end() { asm volatile("tilerelease" ::: "memory"); }
+struct tiles_scope {
+  OD_MEMBER tiles_scope() { tiles_begin(); }
+  OD_MEMBER ~tiles_scope() { tiles_end(); }
+};
 
 // How operands are packed for T (bf16, f16 or i8): groups of 32 bits along k, 16 groups a tile row. A panel of B is two
 // tiles wide; A is copied to whole tiles, rows and groups rounded up and zero-filled.

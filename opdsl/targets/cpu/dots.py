@@ -16,13 +16,14 @@ coordinates that it depends on stay the same, and the grid is walked so that the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from opdsl.ir.core import Op, Point, Region, Slice, Value, walk
 from opdsl.ir.ops import OPS
-from opdsl.ir.types import DType, TensorType, TileType, bf16, f16, f32, f64, i64, shape_of
-from opdsl.targets.cpu.code import REGISTER, STORAGE, Register, local_element
+from opdsl.ir.types import DType, TensorType, TileType, bf16, f16, f32, f64, i8, i32, shape_of, u8
+from opdsl.targets.cpu.code import REGISTER, STORAGE, local_element
+from opdsl.targets.cpu.dot_formats import FEW_ROWS, Format, choose_format, round_up
 from opdsl.targets.cpu.dot_operands import View, widened_view
 from opdsl.targets.cpu.expressions import Stored
 from opdsl.targets.cpu.facts import is_inline, tensor_index, tensor_of
@@ -31,7 +32,6 @@ from opdsl.targets.cpu.loop_ir import Buffer, Root
 if TYPE_CHECKING:
     from opdsl.targets.cpu.lowering import Lowering
 
-FEW_ROWS = 16
 WHOLE_ROWS = 256  # a tile of B that is whole rows of its tensor, no longer than this, is read in place
 MEMORY_CAP = 1 << 28  # bytes of remembered panels a thread may hold
 
@@ -55,15 +55,16 @@ class Copy:
     view: View
     dims: tuple[int, int]  # the tensor's dims that are the copy's rows and columns
     extents: tuple[int, int]
-    dtype: DType  # of the copy
+    format: Format
     buffer: str = ""
-    stride: str = ""  # between panels, or rows
+    stride: int = 0  # between panels, or rows
     loop: Op | None = None  # remembered for each iteration of this loop
     remembered: bool = False
     slot_elements: int = 0
     filled: str = ""
     slots: str = "1"
     current: str = ""  # the address of the copy in this iteration
+    special: str = "false"  # whether there are infinities or NaNs in it
 
 
 @dataclass(eq=False)
@@ -75,6 +76,7 @@ class Plan:
     swapped: bool = False
     left: Copy | View | None = None  # None: a tile in local memory
     right: Copy | View | None = None
+    format: Format | None = None
 
 
 @dataclass
@@ -115,36 +117,61 @@ class Dots:
     def _plan(self, dot: Op) -> Plan:
         a, b = dot.operands
         dtype = dot.result.type.dtype  # type: ignore[union-attr]
-        if len(shape_of(dot.result.type)) != 2 or dtype not in (f32, f64):
+        if len(shape_of(dot.result.type)) != 2:
             return Plan(dot, "plain")
         m, n = shape_of(dot.result.type)
-        left, right = widened_view(self.facts, a), widened_view(self.facts, b)
-        left = left if self._in_place(a, left, dtype) else None
-        right = right if self._in_place(b, right, dtype) else None
+        left, right = self._in_place(a, dtype), self._in_place(b, dtype)
         k = shape_of(a.type)[1]
-        fused = any(d is dot for d in self.fused.values())
+        same_k = left is not None and right is not None and self._slice_key(left, 1) == self._slice_key(right, 0)
+        sources = (left.dtype, right.dtype) if same_k and left is not None and right is not None else (None, None)
+        format = choose_format(self.lowering.isa, *sources, dtype, m)
+        if format is None:
+            return Plan(dot, "plain")
+        if format.name == "tiles" and not self._in_grid(dot):
+            format = choose_format(replace(self.lowering.isa, has_tiles=False), *sources, dtype, m)
+            if format is None:
+                return Plan(dot, "plain")
+        if format.name != "float":
+            assert left is not None and right is not None
+            rows, panels = self._copy("rows", left, (m, k), format), self._copy("panels", right, (k, n), format)
+            return Plan(dot, "packed", left=rows, right=panels, format=format)
         if right is None:
-            return Plan(dot, "direct", left=self._left(left, (m, k), dtype), right=None)
+            return Plan(dot, "direct", left=self._left(left, (m, k), format), format=format)
         unit = self.unit_axis[tensor_of(right.op)]
         n_unit, k_unit = unit == right.dims[1] and self._step(right, 1) == 1, unit == right.dims[0] and self._step(right, 0) == 1
         if m <= FEW_ROWS and n_unit:
-            return Plan(dot, "rows", left=self._left(left, (m, k), dtype), right=right)
+            return Plan(dot, "rows", left=self._left(left, (m, k), format), right=right, format=format)
         if m <= FEW_ROWS and k_unit:
-            return Plan(dot, "inner", left=self._left_unit_k(a, left, (m, k), dtype), right=right)
+            return Plan(dot, "inner", left=self._left_unit_k(left, (m, k), format), right=right, format=format)
+        fused = any(d is dot for d in self.fused.values())
         if k_unit and not fused and left is not None and self._invariant(left, dot):
             transposed = View(right.op, (right.dims[1], right.dims[0]), right.dtype)
-            packed = self._copy("panels", View(left.op, (left.dims[1], left.dims[0]), left.dtype), (k, m), dtype)
-            return Plan(dot, "packed", swapped=True, left=self._left(transposed, (n, k), dtype), right=packed)
-        whole_rows = n_unit and right.dtype == dtype and self._covers_rows(right) and n <= WHOLE_ROWS
-        if whole_rows:
-            return Plan(dot, "direct", left=self._left(left, (m, k), dtype), right=right)
-        return Plan(dot, "packed", left=self._left(left, (m, k), dtype), right=self._copy("panels", right, (k, n), dtype))
+            flipped = View(left.op, (left.dims[1], left.dims[0]), left.dtype)
+            packed = self._copy("panels", flipped, (k, m), format)
+            rows_ = self._left(transposed, (n, k), format)
+            return Plan(dot, "packed", swapped=True, left=rows_, right=packed, format=format)
+        if n_unit and right.dtype == dtype and self._covers_rows(right) and n <= WHOLE_ROWS:
+            return Plan(dot, "direct", left=self._left(left, (m, k), format), right=right, format=format)
+        panels = self._copy("panels", right, (k, n), format)
+        return Plan(dot, "packed", left=self._left(left, (m, k), format), right=panels, format=format)
 
-    def _in_place(self, value: Value, view: View | None, dtype: DType) -> bool:
-        """Whether a product may read the operand from the tensor itself."""
+    def _slice_key(self, view: View, side: int) -> tuple[object, ...]:
+        """What decides which places of one side of a view exist."""
+        spec, start = tensor_index(view.op)[view.dims[side]]
+        type = tensor_of(view.op).type
+        assert isinstance(spec, Slice) and isinstance(type, TensorType)
+        return (start, spec.length, spec.step, type.dims[view.dims[side]])
+
+    def _in_grid(self, dot: Op) -> bool:
+        return any(op.name == "parallel" for op, _ in self.facts.chain(self.facts.block_of[dot.result]))
+
+    def _in_place(self, value: Value, dtype: DType) -> View | None:
+        """The part of a tensor that a product may read the operand from."""
+        view = widened_view(self.facts, value)
         if view is None or view.op.result in self.lowering.stored_values:
-            return False
-        return view.dtype == dtype or dtype == f32 and view.dtype in (f16, bf16)
+            return None
+        good = view.dtype == dtype or dtype == f32 and view.dtype in (f16, bf16) or dtype == i32 and view.dtype in (i8, u8)
+        return view if good else None
 
     def _step(self, view: View, side: int) -> int:
         spec, _ = tensor_index(view.op)[view.dims[side]]
@@ -157,36 +184,31 @@ class Dots:
         spec, _ = tensor_index(view.op)[view.dims[1]]
         return isinstance(spec, Slice) and type.dims[view.dims[1]] == spec.length
 
-    def _left(self, view: View | None, extents: tuple[int, int], dtype: DType) -> Copy | View | None:
+    def _left(self, view: View | None, extents: tuple[int, int], format: Format) -> Copy | View | None:
         """The left operand: in place where the elements are of the right type."""
-        if view is None or view.dtype == dtype:
+        if view is None or view.dtype == format.result:
             return view
-        return self._copy("rows", view, extents, dtype)
+        return self._copy("rows", view, extents, format)
 
-    def _left_unit_k(self, a: Value, view: View | None, extents: tuple[int, int], dtype: DType) -> Copy | View | None:
+    def _left_unit_k(self, view: View | None, extents: tuple[int, int], format: Format) -> Copy | View | None:
         if view is None:
             return None
         unit = self.unit_axis[tensor_of(view.op)] == view.dims[1] and self._step(view, 1) == 1
-        return view if unit and view.dtype == dtype else self._copy("rows", view, extents, dtype)
+        return view if unit and view.dtype == format.result else self._copy("rows", view, extents, format)
 
-    def _copy(self, kind: str, view: View, extents: tuple[int, int], dtype: DType) -> Copy:
-        copy = Copy(kind, view, view.dims, extents, dtype)
+    def _copy(self, kind: str, view: View, extents: tuple[int, int], format: Format) -> Copy:
+        copy = Copy(kind, view, view.dims, extents, format)
         rows, columns = extents
-        width = self.panel_columns(dtype)
         if kind == "panels":
-            copy.stride = str(width * rows)
-            copy.slot_elements = -(-columns // width) * width * rows
+            copy.stride = format.panel_stride(rows)
+            copy.slot_elements = format.panel_elements(rows, columns)
         else:
-            row = -(-columns // 16) * 16 + 16
-            copy.stride = str(row)
-            copy.slot_elements = row * rows
+            copy.stride = format.row_stride(columns)
+            copy.slot_elements = format.row_elements(rows, columns)
+        if format.has_special_values:
+            copy.slot_elements += 16  # the last ones say whether there are infinities or NaNs
         self.copies.setdefault(view.op, []).append(copy)
         return copy
-
-    def panel_columns(self, dtype: DType) -> int:
-        """dot_config<T>::columns of the instruction set."""
-        lanes = self.lowering.isa.vector_bytes // dtype.bytes
-        return lanes * self.lowering.isa.dot_registers[1]
 
     def _invariant(self, view: View, dot: Op) -> bool:
         """Whether a part of a tensor is copied in outside of the innermost loop around a dot."""
@@ -240,13 +262,12 @@ class Dots:
         self._outer_level = code.level - 1
         for copy in self._copies_inside(body):
             free = self._free_axes(copy, op, order)
-            element = local_element(copy.dtype)[0]
-            bytes_ = copy.slot_elements * copy.dtype.bytes
-            copy.buffer = code.fresh("panels" if copy.kind == "panels" else "rows")
+            element = local_element(copy.format.element)[0]
+            bytes_ = copy.slot_elements * copy.format.element.bytes
+            copy.buffer = code.fresh(copy.kind)
             loop = self._memo_loop(copy, body) if free else None
             if not free or loop == "no":
-                buffer = Buffer(copy.buffer, copy.dtype, (copy.slot_elements,), (0,), (1,), copy.slot_elements)
-                lowering.arena.place(buffer)
+                self._place(copy)
                 continue
             copy.remembered = True
             if isinstance(loop, Op):
@@ -317,7 +338,10 @@ class Dots:
     def leave_grid(self) -> list[str]:
         """Declarations that stand before the loop over a piece of the grid."""
         assert self.grid is not None
-        setup, self.grid = self.grid.setup, None
+        setup = self.grid.setup
+        if any(c.format.name == "tiles" for c in self._copies_inside(self.grid.op.regions[0])):
+            setup = ["  const od::tiles_scope tiles;", *setup]
+        self.grid = None
         return setup
 
     def chunk(self, op: Op, order: Sequence[int], counts: Sequence[str]) -> str:
@@ -339,11 +363,15 @@ class Dots:
         for copy in self.copies.get(op, ()):
             self._emit_copy(copy)
 
+    def _place(self, copy: Copy) -> None:
+        size = copy.slot_elements
+        self.lowering.arena.place(Buffer(copy.buffer, copy.format.element, (size,), (0,), (1,), size))
+
     def _emit_copy(self, copy: Copy) -> None:
         lowering, code = self.lowering, self.lowering.code
         if not copy.buffer:
-            copy.buffer = code.fresh("panels" if copy.kind == "panels" else "rows")
-            lowering.arena.place(Buffer(copy.buffer, copy.dtype, (copy.slot_elements,), (0,), (1,), copy.slot_elements))
+            copy.buffer = code.fresh(copy.kind)
+            self._place(copy)
         lowering.flush()
         source = self._view_matrix(copy.view, copy.dims)
         (row0, row1), (column0, column1) = source.ranges
@@ -355,8 +383,9 @@ class Dots:
                 start, _, step = (lowering.expressions.scalars[o].text for o in copy.loop.operands[:3])
                 variable = lowering.expressions.scalars[copy.loop.regions[0].arguments[0]].text
                 slot = code.define("slot", "od::i64", f"({variable} - {start}) / {step}", code.level)
-                type = f"{local_element(copy.dtype)[0]}*"
-                offset = f"({copy.slots} == 1 ? 0 : {slot} * {-(-copy.slot_elements * copy.dtype.bytes // 64) * 64 // copy.dtype.bytes})"
+                size = copy.format.element.bytes
+                type = f"{local_element(copy.format.element)[0]}*"
+                offset = f"({copy.slots} == 1 ? 0 : {slot} * {round_up(copy.slot_elements * size, 64) // size})"
                 pointer = code.define(copy.buffer, type, f"{copy.buffer} + {offset}", code.level)
                 guard = f"if ({copy.slots} == 1 || {slot} >= {copy.filled})"
             else:
@@ -365,14 +394,13 @@ class Dots:
         else:
             done = ""
         copy.current = pointer
-        rows, columns = copy.extents
-        type = REGISTER[copy.dtype]
         address = self._offset(source.pointer, [(row0, source.strides[0]), (column0, source.strides[1])])
-        function = "pack_b" if copy.kind == "panels" else "copy_a"
-        call = (
-            f"od::{function}<{type}>({address}, {source.strides[0]}, {source.strides[1]}, "
-            f"{self._extent(row0, row1)}, {self._extent(column0, column1)}, {pointer}, {copy.stride});"
-        )
+        make = copy.format.pack if copy.kind == "panels" else copy.format.copy
+        rows, columns = self._extent(row0, row1), self._extent(column0, column1)
+        call = make(address, source.strides, rows, columns, pointer, copy.stride) + ";"
+        if copy.format.has_special_values:
+            copy.special = f"{pointer}[{copy.slot_elements - 16}]"
+            call = f"{copy.special} = {call}"
         if source.condition is not None:
             call = f"if ({source.condition}) {call}"
         if guard:
@@ -458,7 +486,7 @@ class Dots:
             return self._view_matrix(source, source.dims)
         if isinstance(source, Copy):
             matrix = self._view_ranges(source)
-            return Matrix(source.current, (source.stride, "1"), source.dtype.name, matrix.ranges, matrix.condition)
+            return Matrix(source.current, (str(source.stride), "1"), source.format.element.name, matrix.ranges, matrix.condition)
         stored = lowering.expressions.stored.get(value)
         waiting = any(value in root.values for root in lowering.run.roots)
         lowering.flush()
@@ -560,23 +588,26 @@ class Dots:
         a = self._offset(left.pointer, [(m0, left.strides[0]), (low, left.strides[1])])
         c = self._offset(target.name, [(m0, str(c_stride)), (n0, "1")])
         m, n, k = self._extent(m0, m1), self._extent(n0, n1), self._extent(low, high)
-        tail = f"{c}, {c_stride}, {m}, {n}, {k}, {flag});"
+        format = plan.format
+        assert format is not None
+        if isinstance(plan.left, Copy):
+            a = self._copy_offset(plan.left, left, m0, low)
         if plan.method == "packed":
-            width = self.panel_columns(result.type.dtype)  # type: ignore[union-attr]
-            shift = "" if low == "0" and r0 == "0" else f" + ({low} - {r0}) * {width}"
             copy = plan.right
             assert isinstance(copy, Copy)
-            if isinstance(plan.left, Copy):
-                a = self._copy_offset(plan.left, left, m0, low)
-            call = f"od::dot_packed<{type}>({a}, {left.strides[0]}, {left.strides[1]}, {right.pointer}{shift}, {copy.stride}, {tail}"
+            shift = "" if low == r0 else f" + ({low} - {r0}) * {format.panel_columns}"
+            special = "false"
+            if format.has_special_values:
+                assert isinstance(plan.left, Copy)
+                special = f"{plan.left.special} || {copy.special}"
+            b = right.pointer + shift
+            call = format.dot(a, left.strides, b, copy.stride, c, c_stride, (m, n, k), flag, special) + ";"
         else:
-            if isinstance(plan.left, Copy):
-                a = self._copy_offset(plan.left, left, m0, low)
+            tail = f"{c}, {c_stride}, {m}, {n}, {k}, {flag});"
+            b = self._offset(right.pointer, [(low, right.strides[0]), (n0, right.strides[1])])
             if plan.method == "inner":
-                b = self._offset(right.pointer, [(low, right.strides[0]), (n0, right.strides[1])])
                 call = f"od::dot_inner<{type}>({a}, {left.strides[0]}, {b}, {right.strides[1]}, {tail}"
             else:
-                b = self._offset(right.pointer, [(low, right.strides[0]), (n0, right.strides[1])])
                 method = "dot_rows" if plan.method == "rows" else "dot_direct"
                 call = f"od::{method}<{type}>({a}, {left.strides[0]}, {left.strides[1]}, {b}, {right.strides[0]}, {tail}"
         guard = f"if ({' && '.join(conditions)}) " if conditions else ""
@@ -586,7 +617,7 @@ class Dots:
     def _copy_offset(self, copy: Copy, matrix: Matrix, row: str, column: str) -> str:
         """The address of a row and column of the tile in a copy that begins with the first ones that exist."""
         (m0, _), (k0, _) = matrix.ranges
-        terms = [(f"({row} - {m0})", copy.stride)] if row != m0 else []
+        terms = [(f"({row} - {m0})", str(copy.stride))] if row != m0 else []
         terms += [(f"({column} - {k0})", "1")] if column != k0 else []
         return self._offset(matrix.pointer, terms)
 
@@ -616,5 +647,3 @@ class Dots:
         )
         lowering.expressions.stored[result] = Stored(target)
 
-
-__all__ = ["Dots", "Register", "i64"]

@@ -400,21 +400,24 @@ class Expressions:
         low, high = clip.low, clip.high
         rest = Index(tuple((v, c) for v, c in place.terms if v is not lane), place.constant)
         if factor != 1 or rest != Index():
-            # factor * lane + rest in [low, high)  ->  lane in [ceil((low - rest) / factor), ceil((high - rest) / factor))
             text = self.index_text(rest)
-            low = f"od::ceil_div({low} - ({text}), {factor})"
-            high = f"od::ceil_div({high} - ({text}), {factor})"
+            low, high = self._lane_bounds(factor, text, low, high)
             level = self._level((rest,))
             clip_register = self.code.recall(("clip", clip.key))
             level = max(level, clip_register.level if clip_register else 0)
             low = self.code.define("low", "od::i64", low, level)
             high = self.code.define("high", "od::i64", high, level)
-            if factor < 0:
-                raise NotImplementedError("negative lane factors are stored first")
         if self.loops.limit is None:
             self.loops.met.append(Clip((*clip.key, factor, str(rest)), low, high))
         else:
             ranges.append((low, high))
+
+    @staticmethod
+    def _lane_bounds(factor: int, rest: str, low: str, high: str) -> tuple[str, str]:
+        """The lanes with factor * lane + rest in [low, high)."""
+        if factor > 0:
+            return f"od::ceil_div({low} - ({rest}), {factor})", f"od::ceil_div({high} - ({rest}), {factor})"
+        return f"od::ceil_div({rest} - {high} + 1, {-factor})", f"od::ceil_div({rest} - {low} + 1, {-factor})"
 
     def lane_range(self, access: Access) -> tuple[str, str]:
         """First and one past the last lane that an access touches, in the checked part of a lane loop."""
@@ -483,6 +486,8 @@ class Expressions:
     def _scatter(self, access: Access, mode: str, register: Register, ordered: bool) -> None:
         lanes = self.loops.lanes
         code = self.code
+        if register.dtype.is_bool:
+            mode = {"max": "min", "min": "max"}.get(mode, mode)  # true is -1 in a register
         if access.vector_offset is None and access.stride == "0":
             value = f"-od::i32({register.text})" if register.dtype.is_bool else register.text
             update = f"od::{'plain' if ordered else 'atomic'}_{mode}({access.pointer}, {value});"

@@ -13,15 +13,20 @@ class Isa:
     vector_bytes: int
     flags: tuple[str, ...]
     dot_registers: tuple[int, int]  # rows and vectors of the f32 register block
+    has_vnni: bool = False  # four products of bytes at once
+    has_tiles: bool = False  # AMX
 
+
+AVX512 = (
+    *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512cd", "-mavx2", "-mfma", "-mf16c", "-mbmi2"),
+    "-mprefer-vector-width=512",
+)
+VNNI = "-mavx512vnni"
 
 ISAS: dict[str, Isa] = {
-    "avx512": Isa(
-        "avx512",
-        64,
-        ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512cd", "-mavx2", "-mfma", "-mf16c", "-mbmi2"),
-        (12, 2),
-    ),
+    "amx": Isa("amx", 64, (*AVX512, VNNI, "-mamx-tile", "-mamx-int8", "-mamx-bf16"), (12, 2), True, True),
+    "avx512_vnni": Isa("avx512_vnni", 64, (*AVX512, VNNI), (12, 2), True),
+    "avx512": Isa("avx512", 64, AVX512, (12, 2)),
     "avx2": Isa("avx2", 32, ("-mavx2", "-mfma", "-mf16c", "-mbmi2"), (6, 2)),
     "baseline": Isa("baseline", 16, (), (4, 2)),
     "neon": Isa("neon", 16, (), (8, 3)),

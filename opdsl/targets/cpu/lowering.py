@@ -103,7 +103,7 @@ class Lowering:
         outer = self.code.scopes[0].lines
         allocated = bool(self.arena.bytes or self.arena.extra)
         uses_elementary = any("od::" + name + "(" in line for name in ELEMENTARY for line in (*body, *outer))
-        uses_dot = any("od::dot_" in line or "od::pack_" in line or "od::copy_a" in line for line in body)
+        uses_dot = any("od::dot_" in line or "od::pack_b" in line or "od::tiles_" in line for line in body)
         includes = ['#include "simd/kernel.h"']
         includes += ['#include "simd/elementary.h"'] if uses_elementary else []
         includes += ['#include "simd/dot.h"'] if uses_dot else []
@@ -601,17 +601,15 @@ class Lowering:
             self._yield_into(body, places)
         self.report[mark:] = ["  " + line for line in self.report[mark:]]
         step_constant = self.expressions.constant(step)
-        if step_constant is None:
-            self.code.line(f"if ({step_text} > 0)")
-        self.code.line(f"for (od::i64 {variable} = {start_text}; {variable} < {stop_text}; {variable} += {step_text}) {{")
-        self.code.lines(scope.lines, 1)
-        self.code.line("}")
-        if step_constant is None:
-            self.code.line(f"else for (od::i64 {variable} = {start_text}; {variable} > {stop_text}; {variable} += {step_text}) {{")
+        directions = {">": "<", "<": ">"} if step_constant is None else {"": "<" if step_constant >= 0 else ">"}
+        for sign, before in directions.items():
+            if sign:
+                self.code.line(f"if ({step_text} {sign} 0)")
+            self.code.line(
+                f"for (od::i64 {variable} = {start_text}; {variable} {before} {stop_text}; {variable} += {step_text}) {{"
+            )
             self.code.lines(scope.lines, 1)
             self.code.line("}")
-        elif step_constant < 0:
-            raise AssertionError("negative steps are turned round by the front end")
         self._bind(op.results, places)
 
     def _note_targets(self, op: Op, body: Region, places: Sequence[Buffer | str]) -> None:

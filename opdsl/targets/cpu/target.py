@@ -20,7 +20,7 @@ from opdsl.targets.cpu.isa import ISAS, Isa
 from opdsl.targets.cpu.lowering import Lowering, Site, entry_name
 
 # No lane's result may depend on its neighbours or on how the compiler feels: no contraction, no reassociation.
-POLICY_FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fwrapv", "-mprefer-vector-width=512")
+POLICY_FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fwrapv")
 
 
 class CpuTarget:
@@ -51,9 +51,9 @@ class CpuTarget:
             raise ValueError(f"this machine does not have {self.isa.name}; it has {_runtime.best_isa()} and less")
         kernel = request.kernel
         parts = {
-            "target": self.name,
+            "kernel": kernel.name,
+            "isa": self.isa.name,
             "ir": canonical_text(kernel),
-            "name": kernel.name,
             "unit_axes": repr(request.unit_axes),
             "may_alias": repr(request.may_alias),
             "toolchain": toolchain.fingerprint(flags(self.isa)),
@@ -73,7 +73,7 @@ class CpuTarget:
 
 def flags(isa: Isa) -> tuple[str, ...]:
     """The compiler's flags for generated code."""
-    return (*POLICY_FLAGS[:-1], *isa.flags, *(POLICY_FLAGS[-1:] if isa.name == "avx512" else ()))
+    return (*POLICY_FLAGS, *isa.flags)
 
 
 def generator_digest() -> str:
