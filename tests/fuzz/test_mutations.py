@@ -8,11 +8,11 @@ import warnings
 from pathlib import Path
 
 import pytest
+from support.pages import program
 
 import opdsl as od
 from fuzz.mutations import mutants
 from opdsl.ir.verifier import verify
-from support.pages import program
 
 EXAMPLES = [program("language.md")]
 

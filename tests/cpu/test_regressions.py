@@ -1,0 +1,73 @@
+"""Kernels that the fuzzer found the CPU target to get wrong, made small. Each must agree with the interpreter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support.checks import check_bits
+from support.targets import CPU
+
+import opdsl as od
+from opdsl import _runtime
+
+TARGETS = [target for target in CPU if _runtime.supports_isa(target.removeprefix("cpu:"))]
+pytestmark = pytest.mark.parametrize("target", TARGETS)
+
+
+def agree(target: str, kernel: Any, *arguments: Any) -> None:
+    """The kernel leaves the same in all its arguments on the target and on the interpreter."""
+
+    def run(name: str) -> list[Any]:
+        copies = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+        kernel(*copies, target=name)
+        return copies
+
+    for found, expected in zip(run(target), run("interp"), strict=True):
+        if isinstance(found, np.ndarray):
+            check_bits(found, expected)
+
+
+def numbers(*shape: int, dtype: Any = np.float32) -> np.ndarray[Any, Any]:
+    return (np.arange(int(np.prod(shape))) % 23 - 7).reshape(shape).astype(dtype)
+
+
+@od.kernel
+def counts_down(x: od.Tensor[od.f32, "N"], y: od.Tensor[od.f32, "N"], step: od.i64):
+    t = od.copy_in(x[0:8])
+    for k in range(4, 0, -1):
+        t = t * 2 + od.copy_in(x[k:k + 8])
+    for k in range(6, 0, step):
+        t = t - od.copy_in(x[k:k + 8])
+    od.copy_out(t, y[0:8])
+
+
+@pytest.mark.parametrize("step", [-2, 3])
+def test_ranges_that_count_down(target: str, step: int) -> None:
+    agree(target, counts_down, numbers(11), np.zeros(11, np.float32), step)
+
+
+@od.kernel
+def reversed_parts(x: od.Tensor[od.f32, "M", "N"], y: od.Tensor[od.f32, 5, 40]):
+    t = od.copy_in(x[-1:4, 3:43], pad=9)
+    od.copy_out(t[::-1, ::-1] + t[:, 38::-2][:, :1], y[:, :])
+
+
+@pytest.mark.parametrize("shape", [(5, 43), (3, 20), (2, 1), (0, 7)])
+def test_reversed_tiles_of_clipped_slices(target: str, shape: tuple[int, int]) -> None:
+    agree(target, reversed_parts, numbers(*shape), np.zeros((5, 40), np.float32))
+
+
+@od.kernel
+def bool_extremes(x: od.Tensor[od.bool, "N"], y: od.Tensor[od.bool, "N"], z: od.Tensor[od.bool, "N"]):
+    for i in od.parallel(range(0, x.shape[0], 20)):
+        t = od.copy_in(x[i:i + 20])
+        od.copy_out(t, y[i:i + 20], mode="max")
+        od.copy_out(t, z[i + od.arange(20)], mode="min")
+        od.copy_out(od.any(t), z[i], mode="max")
+
+
+def test_extremes_of_bools_in_memory(target: str) -> None:
+    x, y, z = (numbers(33) % n == 0 for n in (2, 3, 5))
+    agree(target, bool_extremes, x, y, z)
