@@ -11,8 +11,8 @@ from opdsl.ir.core import Op, Region, Value
 from opdsl.ir.ops import OPS
 from opdsl.ir.types import shape_of
 from opdsl.lang.calls import Calls
+from opdsl.lang.constexprs import python
 from opdsl.lang.errors import Misuse
-from opdsl.lang.expressions import python
 from opdsl.lang.merging import (
     LeafType,
     LeafValue,

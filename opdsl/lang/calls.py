@@ -15,9 +15,10 @@ from typing import Any
 from opdsl.ir.types import DType, bool_, f32, i64
 from opdsl.lang import builtins_math
 from opdsl.lang.attributes import Method
+from opdsl.lang.constexprs import python
 from opdsl.lang.context import builtin_name
 from opdsl.lang.errors import Misuse
-from opdsl.lang.expressions import Expressions, python
+from opdsl.lang.expressions import Expressions
 from opdsl.lang.function import Function
 from opdsl.lang.operators import cast_operand, check_operand
 from opdsl.lang.scope import Binding, Frame, LocalFunction, bind_arguments

@@ -14,57 +14,10 @@ from opdsl.ir.ops import IrError
 from opdsl.lang import builtins_reduce, indexing, operators
 from opdsl.lang.attributes import runtime_attribute
 from opdsl.lang.builtins_control import Loop
-from opdsl.lang.errors import CompileError, Misuse, Note, OpdslError, UsageError, suggestion
+from opdsl.lang.constexprs import BINARY, COMPARE, CONVERSIONS, UNARY, UNSUPPORTED, PythonFailure, python
+from opdsl.lang.errors import CompileError, Misuse, Note, UsageError, suggestion
 from opdsl.lang.scope import Binding, Frame, LocalFunction
 from opdsl.lang.values import Runtime, RuntimeRange, Scalar, Text, Tile, describe, holds_runtime
-
-_BINARY: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
-    ast.Add: ("add", operator.add),
-    ast.Sub: ("sub", operator.sub),
-    ast.Mult: ("mul", operator.mul),
-    ast.Div: ("div", operator.truediv),
-    ast.FloorDiv: ("floordiv", operator.floordiv),
-    ast.Mod: ("mod", operator.mod),
-    ast.Pow: ("pow", operator.pow),
-    ast.BitAnd: ("and", operator.and_),
-    ast.BitOr: ("or", operator.or_),
-    ast.BitXor: ("xor", operator.xor),
-    ast.LShift: ("shl", operator.lshift),
-    ast.RShift: ("shr", operator.rshift),
-    ast.MatMult: ("dot", operator.matmul),
-}
-_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-    ast.Invert: operator.invert,
-    ast.Not: operator.not_,
-}
-_COMPARE: dict[type[ast.cmpop], tuple[str, Callable[[Any, Any], Any]]] = {
-    ast.Eq: ("eq", operator.eq),
-    ast.NotEq: ("ne", operator.ne),
-    ast.Lt: ("lt", operator.lt),
-    ast.LtE: ("le", operator.le),
-    ast.Gt: ("gt", operator.gt),
-    ast.GtE: ("ge", operator.ge),
-}
-_CONVERSIONS: dict[int, Callable[[Any], str]] = {ord("s"): str, ord("r"): repr, ord("a"): ascii}
-
-
-class PythonFailure(Exception):
-    """An exception of the user's own constexpr code, on its way to the place in the kernel that ran it."""
-
-    def __init__(self, cause: Exception) -> None:
-        self.cause = cause
-
-
-def python(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-    """Runs Python code of the user's (or a Python operator) on values known while compiling."""
-    try:
-        return function(*arguments, **keywords)
-    except (OpdslError, Misuse):
-        raise
-    except Exception as cause:
-        raise PythonFailure(cause) from cause
 
 
 class Expressions:
@@ -111,7 +64,7 @@ class Expressions:
 
     def unsupported(self, node: ast.AST) -> NoReturn:
         name = type(node).__name__
-        shown = _UNSUPPORTED.get(name, (f"`{name}`", "see docs/language.md for what a kernel may contain"))
+        shown = UNSUPPORTED.get(name, (f"`{name}`", "see docs/language.md for what a kernel may contain"))
         raise self.error(node, f"{shown[0]} cannot be used in a kernel", shown[1])
 
     # --- evaluation --------------------------------------------------------------------------------------------------
@@ -208,7 +161,7 @@ class Expressions:
             raise self.misuse_at(node, misuse, ((left, node.left), (right, node.right))) from None
 
     def binary(self, node: ast.AST, op: ast.operator, left: object, right: object) -> object:
-        name, on_python = _BINARY[type(op)]
+        name, on_python = BINARY[type(op)]
         if not isinstance(left, Runtime) and not isinstance(right, Runtime):
             return python(on_python, left, right)
         self.at(node)
@@ -219,7 +172,7 @@ class Expressions:
     def _UnaryOp(self, node: ast.UnaryOp) -> object:
         value = self.evaluate(node.operand)
         if not isinstance(value, Runtime):
-            return python(_UNARY[type(node.op)], value)
+            return python(UNARY[type(node.op)], value)
         self.at(node)
         if isinstance(node.op, ast.USub):
             return operators.negate(value)
@@ -276,7 +229,7 @@ class Expressions:
             if holds_runtime(left) or holds_runtime(right):
                 raise Misuse("`in` with a run-time value", "compare with each: (x == a) | (x == b), or od.any(t == x)")
             return python(operator.contains, right, left) == isinstance(op, ast.In)
-        name, on_python = _COMPARE[type(op)]
+        name, on_python = COMPARE[type(op)]
         if isinstance(left, Runtime) or isinstance(right, Runtime):
             return operators.compare(name, left, right)
         return python(on_python, left, right)
@@ -344,7 +297,7 @@ class Expressions:
                     parts.append(value)
                     continue
                 spec = "" if part.format_spec is None else str(self.evaluate(part.format_spec))
-                convert = _CONVERSIONS.get(part.conversion)
+                convert = CONVERSIONS.get(part.conversion)
                 parts.append(python(format, value if convert is None else python(convert, value), spec))
             else:
                 parts.append(self.evaluate(part))
@@ -420,23 +373,3 @@ class Expressions:
 
     def assign(self, target: ast.expr, value: object, node: ast.AST) -> None:
         raise NotImplementedError
-
-
-_UNSUPPORTED = {
-    "With": ("a `with` statement", "open files and such outside of the kernel"),
-    "Try": ("a `try` statement", "a kernel raises nothing; check with od.assert_"),
-    "TryStar": ("a `try` statement", "a kernel raises nothing; check with od.assert_"),
-    "ClassDef": ("a class", "define it in the module"),
-    "Import": ("an import", "import at the top of the module"),
-    "ImportFrom": ("an import", "import at the top of the module"),
-    "Global": ("`global`", "kernels write to tensors only; pass one as an argument"),
-    "Nonlocal": ("`nonlocal`", "return the value from the inner function"),
-    "AsyncFunctionDef": ("`async`", "write an ordinary function"),
-    "AsyncFor": ("`async`", "write an ordinary loop"),
-    "AsyncWith": ("`async`", ""),
-    "Await": ("`await`", ""),
-    "Yield": ("`yield`", "write results with od.copy_out"),
-    "YieldFrom": ("`yield`", "write results with od.copy_out"),
-    "Match": ("a `match` statement", "write if / elif"),
-    "Starred": ("`*` here", "name each element"),
-}

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from opdsl.lang.calls import Return
+from opdsl.lang.constexprs import PythonFailure, python
 from opdsl.lang.errors import CompileError, Misuse
-from opdsl.lang.expressions import PythonFailure, python
 from opdsl.lang.loops import Break, Continue, Loops
 from opdsl.lang.scope import Binding
 from opdsl.lang.values import Place, Runtime, TensorView, Tile, describe
