@@ -33,7 +33,7 @@ struct alignas(64) Range {
 struct alignas(128) Slot {
   std::atomic<uint32_t> owned{0};
   std::atomic<uint32_t> state{0};
-  std::atomic<uint32_t> exhausted{1};  // no piece is left to take: joining would be in vain
+  std::atomic<uint32_t> has_work{0};  // 0: no piece is left to take, joining would be in vain
   std::atomic<uint32_t> worker_limit{0};
   int range_count = 0;
   opdsl_i64 count = 0;
@@ -44,6 +44,7 @@ struct alignas(128) Slot {
   Range ranges[kMaximumThreads];
 };
 
+// All zeros at first: half a megabyte that is in no file.
 struct Pool {
   Slot slots[kSlots];
   alignas(128) std::atomic<uint32_t> epoch{0};  // goes up with every loop started; idle workers watch it
@@ -51,7 +52,7 @@ struct Pool {
   std::atomic<uint32_t> resizes{0};  // goes up with every change of `threads`; workers that are not wanted sleep on it
   alignas(128) std::atomic<int> threads{0};  // wanted, the caller included; 0: not decided yet
   std::atomic<int> created{0};
-  std::atomic<int> spin_microseconds{-1};
+  std::atomic<int> spin_microseconds{0};  // and one: 0 is not decided yet
   pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;  // creation of workers
 };
 
@@ -178,13 +179,13 @@ void work_on(Slot& slot, int own_range) {
     if (range >= slot.range_count) range -= slot.range_count;
     work_on_range(slot, slot.ranges[range], scratch);
   }
-  slot.exhausted.store(1, std::memory_order_relaxed);
+  slot.has_work.store(0, std::memory_order_relaxed);
 }
 
 // Joins the loop in `slot` if it is open, has work and takes more workers: one a range, and the first is the caller's.
 bool try_join(Slot& slot) {
   uint32_t state = slot.state.load(std::memory_order_acquire);
-  while ((state & kOpen) != 0 && slot.exhausted.load(std::memory_order_relaxed) == 0 &&
+  while ((state & kOpen) != 0 && slot.has_work.load(std::memory_order_relaxed) != 0 &&
          (state & ~kOpen) < slot.worker_limit.load(std::memory_order_relaxed)) {
     if (slot.state.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) return true;
   }
@@ -295,20 +296,20 @@ void pool_set_thread_count(int count) {
 }
 
 int pool_spin_microseconds() {
-  int spin = pool.spin_microseconds.load(std::memory_order_relaxed);
+  int spin = pool.spin_microseconds.load(std::memory_order_relaxed) - 1;
   if (spin < 0) {
     const char* text = getenv("OPDSL_SPIN_MICROSECONDS");
     spin = text != nullptr ? atoi(text) : 50;
     // A thread that spins where there are more threads than cores keeps another from its work.
     if (text == nullptr && pool_thread_count() > machine_usable_cores()) spin = 0;
     if (spin < 0) spin = 0;
-    pool.spin_microseconds.store(spin, std::memory_order_relaxed);
+    pool.spin_microseconds.store(spin + 1, std::memory_order_relaxed);
   }
   return spin;
 }
 
 void pool_set_spin_microseconds(int microseconds) {
-  pool.spin_microseconds.store(microseconds < 0 ? 0 : microseconds, std::memory_order_relaxed);
+  pool.spin_microseconds.store(microseconds < 0 ? 1 : microseconds + 1, std::memory_order_relaxed);
 }
 
 void pool_parallel_for(const opdsl_runtime*, opdsl_i64 count, opdsl_i64 chunk, opdsl_i64 scratch_bytes, opdsl_body body,
@@ -337,7 +338,7 @@ void pool_parallel_for(const opdsl_runtime*, opdsl_i64 count, opdsl_i64 chunk, o
     slot->ranges[i].next.store(begin, std::memory_order_relaxed);
     slot->ranges[i].end = begin += size;
   }
-  slot->exhausted.store(0, std::memory_order_relaxed);
+  slot->has_work.store(1, std::memory_order_relaxed);
   slot->state.store(kOpen, std::memory_order_release);
   pool.epoch.fetch_add(1, std::memory_order_seq_cst);
   const int sleepers = pool.sleepers.load(std::memory_order_seq_cst);

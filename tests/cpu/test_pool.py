@@ -55,7 +55,7 @@ def test_host_files_need_no_cpp_library(tmp_path: Path) -> None:
     """They are linked into libraries for C programs."""
     include = include_directory()
     objects = []
-    for name in ("pool", "memory", "machine", "standalone"):
+    for name in ("pool", "memory", "machine", "library"):
         objects.append(str(tmp_path / f"{name}.o"))
         flags = ["-std=c++17", "-O2", "-fPIC", "-fno-exceptions", "-fno-rtti", "-I", str(include)]
         source = str(include / "runtime" / f"{name}.cpp")

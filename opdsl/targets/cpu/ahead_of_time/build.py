@@ -93,8 +93,8 @@ def build(parts: Sequence[Part], settings: Settings, progress: Callable[[str], N
             toolchain.link_shared_object(objects, module, python_library=True)
             outputs.append(module)
         manifest = _manifest(parts, settings, outputs)
-        (work / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-        outputs.append(work / "manifest.json")
+        outputs.append(work / f"{settings.name}_manifest.json")
+        outputs[-1].write_text(json.dumps(manifest, indent=1) + "\n")
         files = [_publish(path, settings.directory / path.name) for path in outputs]
         if settings.keep_sources:
             kept = settings.directory / "sources"
