@@ -37,6 +37,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from opdsl.lang.errors import OpdslError
 from opdsl.runtime.knobs import knobs
 
 FORMAT = 1
@@ -53,7 +54,7 @@ class CacheWarning(UserWarning):
     """The cache works around something: said once for each cause."""
 
 
-class CacheError(RuntimeError):
+class CacheError(OpdslError, RuntimeError):
     """Neither the cache nor a private directory can be written."""
 
 

@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar, overload
 
+from opdsl.lang.errors import OpdslError
+
 T = TypeVar("T")
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
-class KnobError(ValueError):
+class KnobError(OpdslError, ValueError):
     """A knob has a value that it cannot have."""
 
 
@@ -121,7 +123,9 @@ class Knobs:
         "OPDSL_SANITIZE", _text, None, "sanitizers for generated code, as address,undefined (preload their libraries)"
     )
     target = Knob[str]("OPDSL_TARGET", _text, "cpu", "target of a kernel call that names none")
-    traceback = Knob[bool]("OPDSL_TRACEBACK", _boolean, False, "1: the command line shows where in OpDSL an error arose")
+    traceback = Knob[bool](
+        "OPDSL_TRACEBACK", _boolean, False, "1: the command line shows where in OpDSL an error arose"
+    )
     verify = Knob[bool]("OPDSL_VERIFY", _boolean, False, "1: check the IR after every pass")
     num_threads = Knob[int | None](
         "OPDSL_NUM_THREADS", _positive, None, "threads of a launch (default: OMP_NUM_THREADS, or the usable cores)"

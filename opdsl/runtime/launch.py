@@ -18,7 +18,7 @@ from opdsl.ir.core import Kernel as IrKernel
 from opdsl.ir.core import walk
 from opdsl.ir.types import TensorType
 from opdsl.lang.annotations import TensorAnnotation
-from opdsl.lang.errors import ArgumentError
+from opdsl.lang.errors import ArgumentError, OpdslError
 from opdsl.lang.kernel import Kernel, constexpr_key
 from opdsl.runtime import arrays, binding
 from opdsl.runtime.knobs import knobs
@@ -106,8 +106,7 @@ class _Variant:
         with self.launch.lock:
             executable = self.executables.get(key)
             if executable is None:
-                target = _find_target(self.target)
-                executable = target.compile(Request(kernel, facts.unit_axes, facts.may_alias))
+                executable = _compile(self.target, Request(kernel, facts.unit_axes, facts.may_alias))
                 self.executables[key] = executable
         return executable
 
@@ -184,11 +183,19 @@ class KernelLaunch:
         return variant
 
 
-def _find_target(name: str) -> Any:
+def _compile(name: str, request: Request) -> Executable:
+    hint = 'give target="interp" or target="cpu", or none for the default'
     try:
-        return find_target(name)
+        target = find_target(name)
     except ValueError as error:
-        raise ArgumentError(str(error), 'give target="interp" or target="cpu", or none for the default') from None
+        raise ArgumentError(str(error), hint) from None
+    try:
+        return target.compile(request)
+    except ValueError as error:
+        inside = error.__traceback__.tb_next if error.__traceback__ else None
+        if isinstance(error, OpdslError) or inside is None or inside.tb_next is not None:
+            raise
+        raise ArgumentError(str(error), hint) from None  # the target's own word: this machine cannot run it
 
 
 def _facts(kernel: Kernel, arguments: Sequence[Argument], constexprs: Mapping[str, Any]) -> _Facts:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from opdsl.lang.errors import OpdslError
 from opdsl.runtime.knobs import knobs
 from opdsl.runtime.paths import include_directory, simd_headers
 
@@ -43,7 +44,7 @@ MINIMUM_VERSION = {"gcc": (10, 0), "clang": (12, 0)}
 INSTALL_HINT = "install one, as `apt-get install g++` (Debian, Ubuntu) or `dnf install gcc-c++` (Fedora)"
 
 
-class ToolchainError(RuntimeError):
+class ToolchainError(OpdslError, RuntimeError):
     """There is no usable compiler, or it failed."""
 
 
