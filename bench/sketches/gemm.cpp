@@ -9,7 +9,8 @@ namespace {
 i64 least(i64 a, i64 b) { return a < b ? a : b; }
 
 // The grid of an `od.kernel` matmul: for each n tile all m tiles. B's tile is packed when the first m tile needs it
-// and kept; C's tile lives in `tile` over the whole of k, which is cut into chunks.
+// and kept; C's tile lives in `tile` over the whole of k, which is cut into chunks. When one chunk does, the kernel
+// stores to C itself.
 template <class T, class S>
 void matmul(const S* a, i64 a_m, i64 a_k, const S* b, i64 b_k, i64 b_n, T* c, i64 c_m, i64 m, i64 n, i64 k, i64 tile_m,
             i64 tile_n, i64 chunk, bool copy, char* space) {
@@ -23,28 +24,30 @@ void matmul(const S* a, i64 a_m, i64 a_k, const S* b, i64 b_k, i64 b_n, T* c, i6
     const i64 width = least(tile_n, n - j);
     for (i64 i = 0; i < m; i += tile_m) {
       const i64 height = least(tile_m, m - i);
+      T* to = k <= chunk ? c + i * c_m + j : tile;
+      const i64 to_m = k <= chunk ? c_m : tile_n;
       for (i64 p = 0; p < k; p += chunk) {
         const i64 depth = least(chunk, k - p);
         if (i == 0) od::pack_b<T>(b + p * b_k + j * b_n, b_k, b_n, depth, width, panels + p * columns, panel_stride);
         const S* left = a + i * a_m + p * a_k;
         if (copy || !od::same<T, S>) {
           od::copy_a<T>(left, a_m, a_k, height, depth, rows, row_stride);
-          od::dot_packed<T>(rows, row_stride, 1, panels + p * columns, panel_stride, tile, tile_n, height, width, depth,
-                            p > 0);
+          od::dot_packed<T>(rows, row_stride, 1, panels + p * columns, panel_stride, to, to_m, height, width,
+                            depth, p > 0);
         } else {
-          od::dot_packed<T>((const T*)left, a_m, a_k, panels + p * columns, panel_stride, tile, tile_n, height, width,
+          od::dot_packed<T>((const T*)left, a_m, a_k, panels + p * columns, panel_stride, to, to_m, height, width,
                             depth, p > 0);
         }
       }
-      for (i64 x = 0; x < height; x++)
+      for (i64 x = 0; to == tile && x < height; x++)
         for (i64 y = 0; y < width; y++) c[(i + x) * c_m + j + y] = tile[x * tile_n + y];
     }
   }
 }
 
 template <class T, class A>
-void matmul_integer(const A* a, i64 a_m, i64 a_k, const A* b, i64 b_k, i64 b_n, od::i32* c, i64 c_m, i64 m, i64 n, i64 k,
-                    i64 tile_m, i64 tile_n, i64 chunk, od::i32* space) {
+void matmul_integer(const A* a, i64 a_m, i64 a_k, const A* b, i64 b_k, i64 b_n, od::i32* c, i64 c_m, i64 m, i64 n,
+                    i64 k, i64 tile_m, i64 tile_n, i64 chunk, od::i32* space) {
   constexpr i64 columns = od::dot_config<T>::columns;
   const i64 chunk_rows = od::packed_rows<T>(chunk), panel_stride = columns * chunk_rows * ((k + chunk - 1) / chunk);
   od::i32* rows = space + (tile_n + columns - 1) / columns * panel_stride;
@@ -66,8 +69,8 @@ void matmul_integer(const A* a, i64 a_m, i64 a_k, const A* b, i64 b_k, i64 b_n, 
 }
 
 #if defined(OD_DOT_HALF)
-void matmul_half(const od::f16* a, i64 a_m, i64 a_k, const od::f16* b, i64 b_k, i64 b_n, float* c, i64 c_m, i64 m, i64 n,
-                 i64 k, i64 tile_m, i64 tile_n, i64 chunk, char* space) {
+void matmul_half(const od::f16* a, i64 a_m, i64 a_k, const od::f16* b, i64 b_k, i64 b_n, float* c, i64 c_m, i64 m,
+                 i64 n, i64 k, i64 tile_m, i64 tile_n, i64 chunk, char* space) {
   constexpr i64 columns = od::half_columns;
   const i64 panel_stride = columns * k, row_stride = chunk + 16;
   od::f16* panels = (od::f16*)space;
@@ -127,8 +130,8 @@ extern "C" void matmul_i8(const od::i8* a, i64 a_m, i64 a_k, const od::i8* b, i6
                                                   space);
 }
 #if defined(OD_DOT_HALF)
-extern "C" void half_f16(const od::f16* a, i64 a_m, i64 a_k, const od::f16* b, i64 b_k, i64 b_n, float* c, i64 c_m, i64 m,
-                         i64 n, i64 k, i64 tile_m, i64 tile_n, i64 chunk, char* space) {
+extern "C" void half_f16(const od::f16* a, i64 a_m, i64 a_k, const od::f16* b, i64 b_k, i64 b_n, float* c, i64 c_m,
+                         i64 m, i64 n, i64 k, i64 tile_m, i64 tile_n, i64 chunk, char* space) {
   matmul_half(a, a_m, a_k, b, b_k, b_n, c, c_m, m, n, k, tile_m, tile_n, chunk, space);
 }
 #endif

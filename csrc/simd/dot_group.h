@@ -81,7 +81,8 @@ OD_NOINLINE void pack_groups(const S* src, i64 k_stride, i64 n_stride, i64 k, i6
           __builtin_prefetch((const char*)(from + x * Group + l * n_stride) + 512);
         }
         dot_transpose<L / 2, L>(row);
-        _Pragma("GCC unroll 1") for (int l = 0; l < L; l++) store<L>(panel + place(x + l) * columns + v, part_of_group<Part>(row[l]));
+        _Pragma("GCC unroll 1") for (int l = 0; l < L; l++)
+          store<L>(panel + place(x + l) * columns + v, part_of_group<Part>(row[l]));
       }
       for (; x < rows; x++)
         store<L>(panel + place(x) * columns + v,
@@ -103,7 +104,8 @@ OD_NOINLINE void copy_groups(const S* src, i64 m_stride, i64 k_stride, i64 m, i6
       const i64 whole = k / Group / L * L;
       for (i64 r = i; r < (m < i + L ? m : i + L); r++)
         for (x = 0; x < whole; x += L)
-          store<L>(dst + r * dst_row_stride + x, part_of_group<Part>(load<L>((const i32*)(src + r * m_stride + x * Group))) ^ flip);
+          store<L>(dst + r * dst_row_stride + x,
+                   part_of_group<Part>(load<L>((const i32*)(src + r * m_stride + x * Group))) ^ flip);
       x = i < m ? whole : 0;
     }
     for (; x < groups; x += L) {

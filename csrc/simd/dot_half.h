@@ -94,7 +94,8 @@ OD_NOINLINE void half_block(const i32* a, i64 a_row_stride, const f16* b, float*
       const half_vector low = *(const half_anywhere*)b, high = *(const half_anywhere*)(b + 32);
       b += half_columns;
       OD_UNROLL for (int r = 0; r < R; r++) {
-        const half_vector left = (half_vector)(vec<i32, 16>{} + base[r / rows_per_base][r % rows_per_base * a_row_stride]);
+        const i32 pair = base[r / rows_per_base][r % rows_per_base * a_row_stride];
+        const half_vector left = (half_vector)(vec<i32, 16>{} + pair);
         sum[r][0] = __builtin_ia32_vfmaddph512_mask(left, low, sum[r][0], -1, 4);
         sum[r][1] = __builtin_ia32_vfmaddph512_mask(left, high, sum[r][1], -1, 4);
       }

@@ -47,9 +47,13 @@ OD_NOINLINE void dot_block(const typename dot_config<T>::element* a, i64 a_row_s
     }
     b += b_k_stride;
   }
-  for (i64 i = 0; i < k; i++) {
+  // The panels stream from L2 faster than the hardware prefetcher brings them.
+  _Pragma("GCC unroll 2") for (i64 i = 0; i < k; i++) {
     vector right[V];
-    OD_UNROLL for (int v = 0; v < V; v++) right[v] = dot_load(b + v * L);
+    OD_UNROLL for (int v = 0; v < V; v++) {
+      right[v] = dot_load(b + v * L);
+      if (!Edge) __builtin_prefetch(b + 16 * b_k_stride + v * L);
+    }
     b += b_k_stride;
     OD_UNROLL for (int r = 0; r < R; r++) {
       const vector left = dot_broadcast(base[r / rows_per_base][(r % rows_per_base) * a_row_stride]);
@@ -89,6 +93,10 @@ OD_NOINLINE void dot_panels(const typename dot_config<T>::element* a, i64 a_row_
     const auto* panel = b;
     for (i64 j = 0; j < n; j += columns) {
       bool whole = n - j >= columns;
+      // The next rows of A come from far away, in as many streams as there are rows: each panel fetches its share.
+      for (i64 r = rows; a_k_stride == 1 && r < 2 * rows; r++)
+        for (i64 x = k * j / n; x < k * (j + columns) / n; x += 64 / sizeof(*a))
+          __builtin_prefetch(a + r * a_row_stride + x, 0, 2);
       result* to = whole ? c + j : partial;
       i64 stride = whole ? c_row_stride : (i64)columns;
       if (!whole && accumulate) dot_copy_part(c + j, c_row_stride, to, stride, rows, n - j);

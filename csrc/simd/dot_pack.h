@@ -51,7 +51,8 @@ OD_NOINLINE void dot_copy_transposed(const S* src, i64 column_stride, i64 rows, 
     for (i64 i = 0; i < rows; i += L) {
       vector row[L];
       _Pragma("GCC unroll 1") for (int l = 0; l < L; l++) {
-        __builtin_prefetch(from + i + l * column_stride + 512 / sizeof(S));
+        // The L rows after these: 16 streams are too many for the hardware prefetcher to start anew so often.
+        __builtin_prefetch(from + i + (l + L) * column_stride, 0, 2);
         row[l] = l < width ? dot_load_as<T>(from + i + l * column_stride) : vector{};
       }
       dot_transpose<L / 2, L>(row);

@@ -3,11 +3,12 @@
 // denormal operands and sums as zero, as the hardware does.
 //
 // A process must be let by the kernel
-// before its first tile instruction: tiles_permitted() asks. The instructions are written as assembly, for they have no form on vectors.
+// before its first tile instruction: tiles_permitted() asks. The instructions are written as assembly, for they have no
+// form on vectors.
 #ifndef OPDSL_DOT_TILES_H
 #define OPDSL_DOT_TILES_H
 
-#if defined(__AMX_TILE__) && defined(__x86_64__)
+#if (defined(__AMX_TILE__) || defined(__AMXTILE__)) && defined(__x86_64__)
 #define OD_DOT_TILES 1
 
 #include "dot_group.h"

@@ -74,14 +74,28 @@ OD_INLINE typename dot_config<T>::vector dot_broadcast(T x) {
   return x - typename dot_config<T>::vector{};
 }
 
+// The compilers' names for one instruction.
+#if defined(__clang__)
+#define OD_VNNI_PAIRS_512 __builtin_ia32_vpdpwssd512
+#define OD_VNNI_QUADS_512 __builtin_ia32_vpdpbusd512
+#define OD_VNNI_QUADS_256 __builtin_ia32_vpdpbusd256
+#define OD_PAIRS_512(a, b) (raw<i32, 16>)__builtin_ia32_pmaddwd512((raw<i16, 32>)(a), (raw<i16, 32>)(b))
+#else
+#define OD_VNNI_PAIRS_512 __builtin_ia32_vpdpwssd_v16si
+#define OD_VNNI_QUADS_512 __builtin_ia32_vpdpbusd_v16si
+#define OD_VNNI_QUADS_256 __builtin_ia32_vpdpbusd_v8si
+#define OD_PAIRS_512(a, b) \
+  __builtin_ia32_pmaddwd512_mask((raw<i16, 32>)(a), (raw<i16, 32>)(b), raw<i32, 16>{}, (unsigned short)-1)
+#endif
+
 // c + a * b. Two roundings where the ISA has no fused multiply-add: there, exact emulation would cost far too much.
 template <class T, class V>
 OD_INLINE V dot_multiply_add(V a, V b, V c) {
   if constexpr (same<T, pairs>) {
 #if defined(__AVX512VNNI__) && defined(OD_AVX512)
-    return __builtin_ia32_vpdpwssd_v16si(c, a, b);
+    return OD_VNNI_PAIRS_512(c, a, b);
 #elif defined(OD_AVX512)
-    return c + __builtin_ia32_pmaddwd512_mask((raw<i16, 32>)a, (raw<i16, 32>)b, V{}, (unsigned short)-1);
+    return c + OD_PAIRS_512(a, b);
 #elif defined(OD_AVX2)
     return c + __builtin_ia32_pmaddwd256((raw<i16, 16>)a, (raw<i16, 16>)b);
 #elif defined(__x86_64__)
@@ -92,9 +106,9 @@ OD_INLINE V dot_multiply_add(V a, V b, V c) {
   } else if constexpr (same<T, quads>) {
     // a unsigned, b signed; the sum of the four products is not saturated.
 #if defined(__AVX512VNNI__) && defined(OD_AVX512)
-    return __builtin_ia32_vpdpbusd_v16si(c, a, b);
+    return OD_VNNI_QUADS_512(c, a, b);
 #elif defined(__AVXVNNI__) && defined(OD_AVX2)
-    return __builtin_ia32_vpdpbusd_v8si(c, a, b);
+    return OD_VNNI_QUADS_256(c, a, b);
 #else
     return c;
 #endif

@@ -48,8 +48,8 @@ INTEGER(i8, od::i8, od::i8)
 INTEGER(u8, od::u8, od::u8)
 
 #if defined(OD_DOT_HALF)
-extern "C" void half_f16(const od::f16* a, i64 a_m, i64 a_k, const od::f16* b, i64 b_k, i64 b_n, float* c, i64 c_m, i64 m,
-                         i64 n, i64 k, i64 k_chunk, int accumulate, float* space) {
+extern "C" void half_f16(const od::f16* a, i64 a_m, i64 a_k, const od::f16* b, i64 b_k, i64 b_n, float* c, i64 c_m,
+                         i64 m, i64 n, i64 k, i64 k_chunk, int accumulate, float* space) {
   const i64 panel_stride = od::half_columns * k_chunk, row_stride = (k_chunk + 31) / 16 * 16;
   od::f16* panels = (od::f16*)space;
   od::i32* rows = (od::i32*)(panels + (n + od::half_columns - 1) / od::half_columns * panel_stride);
