@@ -264,10 +264,11 @@ opdsl_i32 library_call(const Library& library, const LibraryKernel& kernel, void
   if (sharing != kOk) return sharing;
 
   const char* isa = library_isa(library);
+  opdsl_i32 isa_place = 0;
+  while (isa_place < library.isa_count && strcmp(library.isas[isa_place], isa) != 0) ++isa_place;
   for (opdsl_i32 i = 0; i < kernel.variant_count; ++i) {
     const LibraryVariant& variant = kernel.variants[i];
-    if (variant.isa != isa && strcmp(variant.isa, isa) != 0) continue;
-    if (!fits(kernel, variant, arguments)) continue;
+    if (variant.isa < isa_place || !fits(kernel, variant, arguments)) continue;
     CallState state{&library, &kernel};
     const opdsl_runtime runtime{pool_parallel_for, allocate, release, report, &state};
     const opdsl_i32 status = variant.entry(&runtime, arguments.arrays, scalars);

@@ -27,7 +27,7 @@ struct LibraryArray {
 
 // One compilation of a kernel. `unit_axes` says of each array which axis must have stride 1; -1: none.
 struct LibraryVariant {
-  const char* isa;
+  opdsl_i32 isa;  // its place among the library's; each runs wherever the ones before it do
   const signed char* unit_axes;
   opdsl_entry entry;
 };

@@ -103,8 +103,7 @@ constexpr IsaRequirement kIsas[] = {
 // XTILEDATA). Threads made later inherit the permission.
 bool tiles_permitted() {
 #if defined(__linux__) && defined(__x86_64__)
-  static const bool permitted = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
-  return permitted;
+  return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
 #else
   return false;
 #endif

@@ -8,18 +8,22 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from opdsl.cli import specialising
-from opdsl.cli.errors import CommandError
+from opdsl.cli.errors import CommandError, listed
 from opdsl.cli.loading import choose_kernels, split_target
 from opdsl.cli.specialising import Options, Specialisation
+
+if TYPE_CHECKING:
+    from opdsl.targets.cpu.ahead_of_time.plan import Part
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kernel", metavar="FILE[:KERNEL]", help="a Python file; without a kernel, all that it defines")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder for the results")
     parser.add_argument("--target", default="cpu", help="what to build for: cpu")
-    parser.add_argument("--isa", help="instruction sets with commas between, as avx2,avx512 (default: all)")
+    parser.add_argument("--isa", help="instruction sets with commas between, as avx2,avx512 (default: all that help)")
     parser.add_argument("--name", help="the library's name (default: the kernel's, or the file's)")
     specialising.add_arguments(parser)
     parser.add_argument(
@@ -66,6 +70,7 @@ def _build(arguments: argparse.Namespace, specialisations: list[Specialisation],
             )
             for function, one in _named(specialisations)
         ]
+        _check_layouts(arguments.layout, parts)
         settings = Settings(name, arguments.output, isas, arguments.in_place, arguments.python, arguments.keep_sources)
         built = build(parts, settings, _progress())
     except BuildError as error:
@@ -82,8 +87,17 @@ def _build(arguments: argparse.Namespace, specialisations: list[Specialisation],
     for path in built.files:
         print(f"{path.name:<{width}}  {path.stat().st_size / 1024:8.1f} KiB  {_purpose(path)}")
     functions = ", ".join(part.interface.function for part in parts)
-    print(f"{arguments.output}: {functions} for {', '.join(isas)}")
+    print(f"{arguments.output}: {functions} for {', '.join(built.manifest['isas'])}")
     return 0
+
+
+def _check_layouts(layouts: list[str], parts: list[Part]) -> None:
+    arrays = dict.fromkeys(tensor.name for part in parts for tensor in part.interface.tensors)
+    for text in layouts:
+        for piece in text.split(","):
+            name, sign, _ = piece.partition("=")
+            if not sign or name not in arrays:
+                raise CommandError(f"--layout {text}: expected ARRAY=AXIS or ARRAY=any", f"the arrays are {listed(arrays)}")
 
 
 def _named(specialisations: list[Specialisation]) -> list[tuple[str, Specialisation]]:

@@ -61,11 +61,16 @@ def _pairs(texts: Iterable[str], option: str) -> Iterator[tuple[str, str]]:
 class Options:
     """The three options, read and checked against the kernels that they are for."""
 
-    def __init__(self, arguments: argparse.Namespace, kernels: Sequence[Kernel], module: ModuleType) -> None:
+    def __init__(
+        self, arguments: argparse.Namespace, kernels: Sequence[Kernel], module: ModuleType, all_dims: bool = False
+    ) -> None:
+        """With `all_dims`, for a run, `--dim` may also give sizes that are no constexprs."""
         self.dtypes = self._read_dtypes(arguments.dtype)
         self.constexprs = {name: _value(text, module) for name, text in _pairs(arguments.set, "--set")}
         self.dims = {name: _size(name, text) for name, text in _pairs(arguments.dim, "--dim")}
         self._check_names(kernels)
+        if not all_dims:
+            self._check_dims(kernels)
 
     @staticmethod
     def _read_dtypes(texts: Iterable[str]) -> dict[str, list[DType]]:
@@ -99,9 +104,20 @@ class Options:
                         hint = f"it is a constexpr: --set {name}={self.dims[name]}"
                     raise CommandError(f"{option} {name}: {names} has no {what} {name!r}", hint)
 
-    def specialise(self, kernel: Kernel, all_dims: bool = False) -> list[Specialisation]:
-        """One for each combination of the dtypes given. Sizes other than those of constexpr dims are left to run time;
-        with `all_dims`, `--dim` may give them too, for a run."""
+    def _check_dims(self, kernels: Sequence[Kernel]) -> None:
+        for name, size in self.dims.items():
+            if not any(name in kernel.signature.constexprs for kernel in kernels):
+                raise CommandError(
+                    f"--dim {name}={size}: {name!r} is a constexpr of none of {listed(k.name for k in kernels)}, so this "
+                    "size is an argument at run time"
+                    if len(kernels) > 1
+                    else f"--dim {name}={size}: {name!r} is no constexpr of {kernels[0].name}, so its size is an "
+                    "argument at run time",
+                    f"leave --dim {name} out",
+                )
+
+    def specialise(self, kernel: Kernel) -> list[Specialisation]:
+        """One for each combination of the dtypes given."""
         signature = kernel.signature
         constexprs = {n: v for n, v in self.constexprs.items() if n in signature.constexprs}
         bound = [name for name in signature.constexprs if name in signature.symbols]
@@ -110,13 +126,6 @@ class Options:
                 constexprs[name] = self.dims[name]
             elif name in constexprs:
                 constexprs[name] = _size(name, repr(constexprs[name]))
-        free = [name for name in self.dims if name in signature.symbols and name not in bound]
-        if free and not all_dims:
-            raise CommandError(
-                f"--dim {free[0]}={self.dims[free[0]]}: the dim {free[0]!r} of {kernel.name} is no constexpr, so its size "
-                "is an argument at run time",
-                f"leave --dim {free[0]} out",
-            )
         self._check_complete(kernel, constexprs)
         choices = [self.dtypes.get(name, self.dtypes.get("", [])) for name in signature.dtype_variables]
         found = []

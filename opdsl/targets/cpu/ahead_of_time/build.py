@@ -9,7 +9,7 @@ import sysconfig
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -25,7 +25,7 @@ from opdsl.targets.cpu.ahead_of_time.glue import CompiledVariant, LibraryFunctio
 from opdsl.targets.cpu.ahead_of_time.header import header
 from opdsl.targets.cpu.ahead_of_time.interface import Tensor, shown_value
 from opdsl.targets.cpu.ahead_of_time.loader import loader
-from opdsl.targets.cpu.ahead_of_time.plan import BuildError, Part, UnitAxes, machine_of
+from opdsl.targets.cpu.ahead_of_time.plan import BuildError, Part, UnitAxes, machine_of, useful_isas
 from opdsl.targets.cpu.isa import ISAS
 from opdsl.targets.cpu.lowering import Lowering, entry_name
 from opdsl.targets.cpu.target import flags, lower
@@ -76,6 +76,8 @@ class _Variant:
 def build(parts: Sequence[Part], settings: Settings, progress: Callable[[str], None] = lambda text: None) -> Built:
     """Builds the library in a temporary folder, then moves its files to their place."""
     check_names(parts, settings.name)
+    used = {isa for part in parts for isa in useful_isas(settings.isas, part.ir)}
+    settings = replace(settings, isas=tuple(isa for isa in settings.isas if isa in used))
     python, notes = _extension_flags(settings)
     variants = _variants(parts, settings)
     settings.directory.mkdir(parents=True, exist_ok=True)
@@ -117,7 +119,7 @@ def check_names(parts: Sequence[Part], library: str) -> None:
 def _variants(parts: Sequence[Part], settings: Settings) -> list[_Variant]:
     found = []
     for part in parts:
-        for isa in settings.isas:
+        for isa in useful_isas(settings.isas, part.ir):
             for place, axes in enumerate(part.layouts):
                 lowering, text = lower(Request(part.ir, axes, settings.in_place), ISAS[isa])
                 symbol = f"opdsl_{part.interface.function}_{isa}_{place}"

@@ -38,7 +38,9 @@ def _table(type: str, name: str, items: Sequence[str]) -> str:
     return f"constexpr {type} {name}[] = {{{', '.join(items) or '{}'}}};"
 
 
-def _function_tables(function: LibraryFunction, first_site: int, in_place: bool) -> list[str]:
+def _function_tables(
+    function: LibraryFunction, isas: Sequence[str], first_site: int, in_place: bool
+) -> list[str]:
     interface = function.interface
     name = interface.kernel
     lines = [
@@ -56,7 +58,7 @@ def _function_tables(function: LibraryFunction, first_site: int, in_place: bool)
     variants = []
     for place, variant in enumerate(function.variants):
         lines.append(_table("signed char", f"axes_{place}", [str(axis) for axis in variant.unit_axes]))
-        variants.append(f"{{{text(variant.isa)}, axes_{place}, {variant.symbol}}}")
+        variants.append(f"{{{isas.index(variant.isa)}, axes_{place}, {variant.symbol}}}")
     lines.append(_table("opdsl::LibraryVariant", "variants", variants))
     lines.append(
         f"constexpr opdsl::LibraryKernel kernel{{{text(name)}, {len(interface.tensors)}, arrays, {len(interface.sizes)}, "
@@ -100,7 +102,7 @@ def glue(library: str, functions: Sequence[LibraryFunction], isas: Sequence[str]
     first_site = 0
     tables: list[str] = []
     for function in functions:
-        tables += _function_tables(function, first_site, in_place)
+        tables += _function_tables(function, isas, first_site, in_place)
         first_site += len(function.sites)
     symbols = [line for line in tables if line.startswith("extern")]
     lines += [*symbols, "", "namespace {", *(line for line in tables if not line.startswith("extern"))]

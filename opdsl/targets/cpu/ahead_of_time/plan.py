@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opdsl.ir.core import Kernel as IrKernel
+from opdsl.ir.core import walk
 from opdsl.ir.types import DType
 from opdsl.lang.kernel import Kernel
 from opdsl.runtime.toolchain import Compiler
@@ -17,8 +18,12 @@ MAXIMUM_ARRAYS = 64
 MAXIMUM_AXES = 256
 RESERVED_NAMES = frozenset({"message", "set_threads", "threads", "isa", "set_isa", "trim"})
 
-# Instruction sets of each kind of machine that the compiler may compile for, the best first.
-MACHINES = {"x86_64": ("avx512", "avx2", "baseline"), "aarch64": ("neon", "baseline")}
+# Instruction sets of each kind of machine that the compiler may compile for. The best is first, and each machine that
+# has one has those after it too.
+MACHINES = {"x86_64": ("amx", "avx512_vnni", "avx512", "avx2", "baseline"), "aarch64": ("neon", "baseline")}
+# These only differ from the next ones in products of 16-bit floats and bytes.
+FOR_PRODUCTS = ("amx", "avx512_vnni")
+PRODUCT_BITS = 16
 
 UnitAxes = tuple[int | None, ...]
 
@@ -62,6 +67,15 @@ def choose_isas(wanted: Sequence[str] | None, compiler: Compiler) -> tuple[str, 
     return tuple(name for name in known if name in wanted)
 
 
+def useful_isas(isas: Sequence[str], ir: IrKernel) -> tuple[str, ...]:
+    """Those of a library's instruction sets that make a difference to a kernel."""
+    products = [op for op in walk(ir.body) if op.name == "dot"]
+    narrow = any(op.operands[0].type.dtype.bits <= PRODUCT_BITS for op in products)
+    if narrow or "avx512" not in isas:
+        return tuple(isas)
+    return tuple(isa for isa in isas if isa not in FOR_PRODUCTS)
+
+
 def contiguous(interface: Interface) -> UnitAxes:
     """The last axis of every array has stride 1."""
     tensors = {tensor.name: tensor for tensor in interface.tensors}
@@ -79,10 +93,7 @@ def read_layout(text: str, interface: Interface) -> UnitAxes:
     for piece in text.split(","):
         name, sign, value = piece.partition("=")
         if not sign or name not in tensors:
-            raise BuildError(
-                f"--layout {text}: expected ARRAY=AXIS, where {interface.kernel} has the arrays {', '.join(tensors)}",
-                f"as --layout {next(iter(tensors), 'x')}=0",
-            )
+            continue  # of another kernel of the library
         rank = len(tensors[name].dims)
         if value == "any":
             axes[names.index(name)] = None
