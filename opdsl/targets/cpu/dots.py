@@ -28,6 +28,7 @@ from opdsl.targets.cpu.dot_operands import View, widened_view
 from opdsl.targets.cpu.expressions import Stored
 from opdsl.targets.cpu.facts import is_inline, tensor_index, tensor_of
 from opdsl.targets.cpu.loop_ir import Buffer, Root
+from opdsl.targets.cpu.places import location_comment
 
 if TYPE_CHECKING:
     from opdsl.targets.cpu.lowering import Lowering
@@ -567,7 +568,7 @@ class Dots:
         (r0, r1), (n0, n1) = right.ranges
         clipped = [r for r in (left.ranges[0], right.ranges[1]) if r not in (("0", str(rows)), ("0", str(columns)))]
         conditions = [c for c in (left.condition, right.condition) if c is not None]
-        code.line(f"{{  // dot, line {plan.dot.location.line}")
+        code.line(f"{{  {location_comment([plan.dot.location])}: dot")
         flag = "true" if accumulate else "false"
         if not accumulate and (clipped or conditions):
             # What lies outside is zero: needed only where something does.
@@ -640,7 +641,7 @@ class Dots:
         function = "dot_direct" if type.dtype in (f32, f64) else "dot_plain"
         element = f"<{REGISTER[type.dtype]}>" if function == "dot_direct" else ""
         i = code.fresh("b")
-        code.line(f"for (od::i64 {i} = 0; {i} < {batch}; ++{i})  // dot, line {dot.location.line}")
+        code.line(f"for (od::i64 {i} = 0; {i} < {batch}; ++{i})  {location_comment([dot.location])}: dot")
         code.line(
             f"  od::{function}{element}({a.name} + {i} * {m * k}, {k}, 1, {b.name} + {i} * {k * n}, {n}, "
             f"{target.name} + {i} * {m * n}, {n}, {m}, {n}, {k}, {accumulate});"

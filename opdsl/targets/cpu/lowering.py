@@ -17,6 +17,7 @@ from opdsl.targets.cpu.facts import CONTROL_OPS, gather_facts, is_inline, is_til
 from opdsl.targets.cpu.isa import Isa
 from opdsl.targets.cpu.loop_ir import Buffer, Root, make_buffer
 from opdsl.targets.cpu.nests import Nests
+from opdsl.targets.cpu.places import location_comment
 from opdsl.targets.cpu.storage import choose_stored
 
 ALIGNMENT = 64
@@ -456,6 +457,7 @@ class Lowering:
         arena, self.arena = self.arena, outer_arena
         self.nests.ordered = outer_ordered
         setup = self.dots.leave_grid()
+        code.line(location_comment([op.location]))
         code.line(
             f"auto {run} = [=, &failed](od::i64 begin, od::i64 end, char* scratch) __attribute__((always_inline)) {{"
         )
@@ -600,6 +602,7 @@ class Lowering:
             self.lower_region(body)
             self._yield_into(body, places)
         self.report[mark:] = ["  " + line for line in self.report[mark:]]
+        self.code.line(location_comment([op.location]))
         step_constant = self.expressions.constant(step)
         directions = {">": "<", "<": ">"} if step_constant is None else {"": "<" if step_constant >= 0 else ">"}
         for sign, before in directions.items():
@@ -634,6 +637,7 @@ class Lowering:
                 self._yield_into(body, places)
             self.code.lines(test.lines)
             self.code.lines(inner.lines)
+        self.code.line(location_comment([op.location]))
         self.code.line("for (;;) {")
         self.code.lines(scope.lines, 1)
         self.code.line("}")
@@ -657,6 +661,7 @@ class Lowering:
                 self._yield_into(region, places)
             bodies.append(scope.lines)
         # What both branches share has been defined before the text of the first one.
+        self.code.line(location_comment([op.location]))
         for keyword, body in zip((f"if ({condition})", "else"), bodies, strict=True):
             self.code.line(f"{keyword} {{")
             self.code.lines(body, 1)

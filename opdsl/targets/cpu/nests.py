@@ -16,6 +16,7 @@ from opdsl.targets.cpu.fusion import Dependence, build_nests, dependences, name_
 from opdsl.targets.cpu.isa import Isa
 from opdsl.targets.cpu.masks import holding_conditions
 from opdsl.targets.cpu.loop_ir import Buffer, Nest, Root, describe, make_buffer, walk_nests
+from opdsl.targets.cpu.places import roots_comment
 
 Place = Callable[[Buffer], None]
 COPY = "§"  # in the text of a loop body: the number of the unrolled copy
@@ -83,6 +84,8 @@ class Nests:
                 blocks = {"{": frozenset()}
             # What the blocks share is defined before the first of them.
             bodies = [self._block_lines(child, holding) for holding in blocks.values()]
+            inside = child.roots if isinstance(child, Nest) else [child]
+            self.code.line(roots_comment(self.facts, is_stored, inside))
             for opening, body in zip(blocks, bodies, strict=True):
                 self.code.line(opening)
                 self.code.lines(body, 1)
