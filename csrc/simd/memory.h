@@ -26,10 +26,10 @@ template <class B, int L> OD_INLINE void write_image(void* p, raw<B, L> v) {
 // Register-sized pieces only from here: L lanes of register_of<S> fill at most one register.
 template <class S, int L> constexpr bool splits = is_wide<vec<register_of<S>, L>>;
 
-OD_INLINE i32 clamp_lane(i64 k, i32 count) { return k < 0 ? 0 : k > count ? count : i32(k); }
-
 #if defined(OD_AVX512) && defined(OD_GCC_X86)
 #define OD_MASKED_ACCESS 1
+// Bits begin to end. (An and-not would do, but GCC 12 makes it in mask registers where BMI is off.)
+OD_INLINE u32 lane_bits(i32 begin, i32 end) { return (~0u << (begin < end ? begin : end)) ^ (~0u << end); }
 // Hardware masks a lane's memory access, faults included.
 template <class B, int L> OD_INLINE raw<B, L> read_masked(const void* p, u32 bits) {
   typedef raw<B, L> R;
@@ -66,7 +66,7 @@ template <class B, int L> OD_INLINE void write_masked(void* p, raw<B, L> v, u32 
 template <class B, int L> OD_INLINE raw<B, L> read_range(const void* p, i32 begin, i32 end) {
 #if defined(OD_MASKED_ACCESS)
   if constexpr (sizeof(B) * L >= 16)
-    return read_masked<B, L>(p, begin < end ? ((1u << end) - 1u) & ~((1u << begin) - 1u) : 0u);
+    return read_masked<B, L>(p, lane_bits(begin, end));
 #elif defined(OD_AVX2) && defined(OD_GCC_X86)
   if constexpr (sizeof(B) == 4 && L >= 4) {
     const auto ok = range_mask<L>(begin, end);
@@ -86,7 +86,7 @@ template <class B, int L> OD_INLINE raw<B, L> read_range(const void* p, i32 begi
 template <class B, int L> OD_INLINE void write_range(void* p, raw<B, L> v, i32 begin, i32 end) {
 #if defined(OD_MASKED_ACCESS)
   if constexpr (sizeof(B) * L >= 16) {
-    write_masked<B, L>(p, v, begin < end ? ((1u << end) - 1u) & ~((1u << begin) - 1u) : 0u);
+    write_masked<B, L>(p, v, lane_bits(begin, end));
     return;
   }
 #elif defined(OD_AVX2) && defined(OD_GCC_X86)
@@ -140,7 +140,7 @@ template <int L, class S> OD_INLINE void store(S* p, vec<register_of<S>, L> v) {
 // Lane k is p[k] where lo <= k < hi, elsewhere pad.
 template <int L, class S>
 OD_INLINE vec<register_of<S>, L> load_range(const S* p, i64 lo, i64 hi, register_of<S> pad) {
-  const i32 begin = detail::clamp_lane(lo, L), end = detail::clamp_lane(hi, L);
+  const i32 begin = clamp_lane(lo, L), end = clamp_lane(hi, L);
   if constexpr (detail::splits<S, L>)
     return {load_range<L / 2>(p, begin, end, pad),
             load_range<L / 2>((const S*)((const char*)p + L / 2 * sizeof(S)), begin - L / 2, end - L / 2, pad)};
@@ -152,7 +152,7 @@ OD_INLINE vec<register_of<S>, L> load_range(const S* p, i64 lo, i64 hi, register
   }
 }
 template <int L, class S> OD_INLINE void store_range(S* p, vec<register_of<S>, L> v, i64 lo, i64 hi) {
-  const i32 begin = detail::clamp_lane(lo, L), end = detail::clamp_lane(hi, L);
+  const i32 begin = clamp_lane(lo, L), end = clamp_lane(hi, L);
   if constexpr (detail::splits<S, L>) {
     store_range<L / 2>(p, v.low, begin, end);
     store_range<L / 2>((S*)((char*)p + L / 2 * sizeof(S)), v.high, begin - L / 2, end - L / 2);
@@ -172,7 +172,7 @@ template <int L, class S> OD_INLINE void store_strided(S* p, vec<register_of<S>,
 }
 template <int L, class S>
 OD_INLINE vec<register_of<S>, L> load_strided_range(const S* p, i64 stride, i64 lo, i64 hi, register_of<S> pad) {
-  const i32 begin = detail::clamp_lane(lo, L), end = detail::clamp_lane(hi, L);
+  const i32 begin = clamp_lane(lo, L), end = clamp_lane(hi, L);
   if (begin == 0 && end == L) return load_strided<L>(p, stride);
   S buffer[L] = {};
   for (i32 k = begin; k < end; ++k)
@@ -181,7 +181,7 @@ OD_INLINE vec<register_of<S>, L> load_strided_range(const S* p, i64 stride, i64 
 }
 template <int L, class S>
 OD_INLINE void store_strided_range(S* p, vec<register_of<S>, L> v, i64 stride, i64 lo, i64 hi) {
-  const i32 begin = detail::clamp_lane(lo, L), end = detail::clamp_lane(hi, L);
+  const i32 begin = clamp_lane(lo, L), end = clamp_lane(hi, L);
   if (begin == 0 && end == L) return store_strided<L>(p, v, stride);
   S buffer[L];
   store<L>(buffer, v);

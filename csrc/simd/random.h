@@ -26,14 +26,24 @@ template <class W> OD_INLINE W multiply_low(W a, u32 b) {
   return (a & 0xffffffffull) * wide_b;
 }
 
+// The upper half of a product, the rest of the lane being of no account.
+template <class W> OD_INLINE W upper_word(W product) {
+#if defined(OD_AVX512) && defined(OD_GCC_X86)
+  // Shifts and products share a port, shuffles have another.
+  if constexpr (sizeof(W) == 64) return (W)__builtin_ia32_pshufd512_mask((raw<i32, 16>)product, 0xf5, raw<i32, 16>{}, -1);
+  else
+#endif
+  return product >> 32;
+}
+
 template <class W> struct philox_words { W word[4]; };
 
-// Ten rounds on registers of u64 lanes with a 32-bit word in each lower half.
-template <class W> OD_INLINE philox_words<W> philox_rounds(philox_words<W> c, u32 key_low, u32 key_high) {
-  for (int round = 0; round < 10; ++round) {
+// Rounds `from` to ten on registers of u64 lanes with a 32-bit word in each lower half.
+template <class W> OD_INLINE philox_words<W> philox_rounds(philox_words<W> c, u32 key_low, u32 key_high, int from = 0) {
+  for (int round = from; round < 10; ++round) {
     const W a = multiply_low(c.word[0], 0xD2511F53u), b = multiply_low(c.word[2], 0xCD9E8D57u);
-    c.word[0] = (b >> 32) ^ c.word[1] ^ constant<W>(key_low);
-    c.word[2] = (a >> 32) ^ c.word[3] ^ constant<W>(key_high);
+    c.word[0] = upper_word(b) ^ c.word[1] ^ constant<W>(key_low);
+    c.word[2] = upper_word(a) ^ c.word[3] ^ constant<W>(key_high);
     c.word[1] = b;
     c.word[3] = a;
     key_low += 0x9E3779B9u;
@@ -60,7 +70,19 @@ template <int L> OD_INLINE philox_block<L> philox4(i64 seed, vec<i64, L> counter
   }
 }
 // Word 0 only: one random number for each counter.
-template <int L> OD_INLINE vec<u32, L> philox(i64 seed, vec<i64, L> counter) { return philox4<L>(seed, counter).word[0]; }
+template <int L> OD_INLINE vec<u32, L> philox(i64 seed, vec<i64, L> counter) {
+  if constexpr (is_wide<vec<i64, L>>)
+    return join(philox<L / 2>(seed, low_half(counter)), philox<L / 2>(seed, high_half(counter)));
+  else {
+    // The first round by hand, since the upper words are 0.
+    typedef vec<u64, L> W;
+    const u32 key_low = u32(u64(seed)), key_high = u32(u64(seed) >> 32);
+    const W low = (W)counter, a = detail::multiply_low(low, 0xD2511F53u), zero = W{};
+    const auto r = detail::philox_rounds<W>({{(low >> 32) ^ constant<W>(key_low), zero, detail::upper_word(a) ^ constant<W>(key_high), a}},
+                                            key_low + 0x9E3779B9u, key_high + 0xBB67AE85u, 1);
+    return convert<u32>(r.word[0]);
+  }
+}
 OD_INLINE u32 philox(i64 seed, i64 counter) { return philox<1>(seed, vec<i64, 1>{counter})[0]; }
 
 // The upper 24 bits as a float in [0, 1).

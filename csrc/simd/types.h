@@ -397,9 +397,10 @@ template <class M> OD_INLINE bool any(M m) {
 }
 template <class M> OD_INLINE bool all(M m) { return !any(~m); }
 
+OD_INLINE i32 clamp_lane(i64 k, i32 count) { return k < 0 ? 0 : k > count ? count : i32(k); }
 // Lanes k with lo <= k < hi.
 template <int L> OD_INLINE mask<L> range_mask(i64 lo, i64 hi) {
-  const i32 first_lane = lo < 0 ? 0 : lo > L ? L : i32(lo), end = hi < 0 ? 0 : hi > L ? L : i32(hi);
+  const i32 first_lane = clamp_lane(lo, L), end = clamp_lane(hi, L);
   const mask<L> k = iota<i32, L>();
   return (k >= splat<i32, L>(first_lane)) & (k < splat<i32, L>(end));
 }

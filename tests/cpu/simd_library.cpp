@@ -8,7 +8,8 @@ using namespace od;
 
 EXPORT int native_register_bytes() { return native_bytes; }
 
-// Memory access with 1, 4, 16 and 64 lanes of a storage type --------------------------------------------------------
+// Memory access to each storage type: everything with `full` lanes, loads and stores also with 1, 4 and twice as many.
+constexpr int full = native_bytes == 64 ? 16 : 8;
 
 template <int L, class S> static void access(int what, S* p, i64 a, i64 lo, i64 hi, register_of<S>* values, i64* offsets) {
   typedef register_of<S> R;
@@ -20,7 +21,7 @@ template <int L, class S> static void access(int what, S* p, i64 a, i64 lo, i64 
     case 3: return store<L>(values, load_range<L>((const S*)p, lo, hi, R(0)));
     case 4: return store_range<L>(p, load<L>(values), lo, hi);
   }
-  if constexpr (L == 16) switch (what) {
+  if constexpr (L == full) switch (what) {
     case 5: return store<L>(values, load_strided<L>((const S*)p, a));
     case 6: return store_strided<L>(p, load<L>(values), a);
     case 7: return store<L>(values, load_strided_range<L>((const S*)p, a, lo, hi, pad));
@@ -39,8 +40,8 @@ template <int L, class S> static void access(int what, S* p, i64 a, i64 lo, i64 
   EXPORT void access_##name(int lanes, int what, S* p, i64 a, i64 lo, i64 hi, register_of<S>* v, i64* offsets) {     \
     if (lanes == 1) access<1>(what, p, a, lo, hi, v, offsets);                                                       \
     if (lanes == 4) access<4>(what, p, a, lo, hi, v, offsets);                                                       \
-    if (lanes == 16) access<16>(what, p, a, lo, hi, v, offsets);                                                     \
-    if (lanes == 32) access<32>(what, p, a, lo, hi, v, offsets);                                                     \
+    if (lanes == full) access<full>(what, p, a, lo, hi, v, offsets);                                                 \
+    if (lanes == 2 * full) access<2 * full>(what, p, a, lo, hi, v, offsets);                                         \
   }                                                                                                                  \
   EXPORT void expand_##name(const S* p, register_of<S>* out, i64 count) {                                            \
     for (i64 k = 0; k < count; k += 16) store<16>(out + k, load<16>(p + k));                                         \
@@ -86,6 +87,9 @@ ACCESS(bool8, bool8)
 #define BINARY_FLOATS(name) BINARY_ON(name, float, f32, 16) BINARY_ON(name, double, f64, 16)
 #define BINARY_INTEGERS(name)                                                                                        \
   BINARY_ON(name, i32, i32, 16) BINARY_ON(name, u32, u32, 16) BINARY_ON(name, i64, i64, 16) BINARY_ON(name, u64, u64, 16)
+#define INTEGER_DIVISION(name)                                                                                       \
+  BINARY_ON(name, i32, i32, native_lanes<i32>) BINARY_ON(name, u32, u32, native_lanes<u32>)                          \
+  BINARY_ON(name, i64, i64, native_lanes<i64>) BINARY_ON(name, u64, u64, native_lanes<u64>)
 #define ELEMENTARY(name) UNARY_ON(name, float, f32, native_lanes<float>) UNARY_ON(name, double, f64, native_lanes<double>)
 #define ELEMENTARY_2(name) BINARY_ON(name, float, f32, native_lanes<float>) BINARY_ON(name, double, f64, native_lanes<double>)
 
@@ -113,8 +117,8 @@ BINARY_INTEGERS(max)
 BINARY_FLOATS(copysign)
 ELEMENTARY_2(floordiv)
 ELEMENTARY_2(floormod)
-BINARY_INTEGERS(floordiv)
-BINARY_INTEGERS(floormod)
+INTEGER_DIVISION(floordiv)
+INTEGER_DIVISION(floormod)
 BINARY_INTEGERS(shift_left)
 BINARY_INTEGERS(shift_right)
 

@@ -17,8 +17,8 @@ mp.mp.dps = 60
 
 def least_squares(values, nodes, weights, powers):
     """Coefficients of sum c[k] x^powers[k] with the least weighted sum of squares: the normal equations."""
-    columns = [[x**p * w for x, w in zip(nodes, weights)] for p in powers]
-    right = [v * w for v, w in zip(values, weights)]
+    columns = [[x**p * w for x, w in zip(nodes, weights, strict=True)] for p in powers]
+    right = [v * w for v, w in zip(values, weights, strict=True)]
     matrix = mp.matrix([[mp.fdot(p, q) for q in columns] for p in columns])
     return list(mp.lu_solve(matrix, mp.matrix([mp.fdot(p, right) for p in columns])))
 
@@ -43,9 +43,9 @@ def fit(f, powers, a, b, single, weight=None, lead=False):
             lost = [rounded(exact - c, single)]
         power = powers.pop(0)
         taken = c + sum(lost) if not done else c
-        values = [v - taken * x**power for v, x in zip(values, nodes)]
+        values = [v - taken * x**power for v, x in zip(values, nodes, strict=True)]
         done.append(c)
-    return done + lost, max(abs(v * w) for v, w in zip(values, weights))
+    return done + lost, max(abs(v * w) for v, w in zip(values, weights, strict=True))
 
 
 def hexadecimal(value, single):
@@ -140,10 +140,10 @@ def table(name, g, a, bounds, degree, weight):
     columns, worst = [[] for _ in range(degree + 2)], mp.mpf(0)
     for low, high, centre in bounds:
         low, high, centre = mp.mpf(low), mp.mpf(high), mp.mpf(centre)
-        c, error = fit(lambda t: g(t + centre), range(degree + 1), low - centre, high - centre, True,
-                       lambda t: weight(t + centre), lead=True)
+        c, error = fit(lambda t, at=centre: g(t + at), range(degree + 1), low - centre, high - centre, True,
+                       lambda t, at=centre: weight(t + at), lead=True)
         worst = max(worst, error)
-        for column, value in zip(columns, c):
+        for column, value in zip(columns, c, strict=True):
             column.append(value)
     print(f"{name}: error 2^{mp.nstr(mp.log(worst, 2), 5)}")
     for column in columns:
