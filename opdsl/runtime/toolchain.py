@@ -231,16 +231,29 @@ def link_shared_object(
 
 
 def compile_assembly(source: Path, flags: Sequence[str] = ()) -> str:
-    """The assembly text of the C++ file `source`."""
+    """The assembly text of the C++ file `source`, with line numbers and readable names."""
     compiler = _checked_compiler()
     dialect = ["-masm=intel"] if compiler.machine.startswith(("x86_64", "i686")) else []
-    unwinding = ["-fno-asynchronous-unwind-tables", "-fno-dwarf2-cfi-asm"] if compiler.family == "gcc" else []
-    command = [compiler.path, *BASE_FLAGS, *flags, *_extra_flags(), *dialect, *unwinding]
+    lines = ["-g1"]
+    if compiler.family == "gcc":
+        lines += ["-gno-variable-location-views", "-fno-asynchronous-unwind-tables", "-fno-dwarf2-cfi-asm"]
+    command = [compiler.path, *BASE_FLAGS, *flags, *_extra_flags(), *dialect, *lines]
     command += ["-I", str(include_directory()), "-S", "-x", "c++", str(source), "-o", "-"]
     result = _run(command)
     if result.returncode != 0:
         raise _compilation_error(compiler, command, source, result)
-    return result.stdout
+    return _demangled(result.stdout)
+
+
+def _demangled(text: str) -> str:
+    """With C++ names instead of the linker's, where c++filt is there: it comes with every g++."""
+    import subprocess
+
+    path = _which("c++filt")
+    if path is None:
+        return text
+    result = subprocess.run([path, "--no-params"], input=text, capture_output=True, text=True, check=False)
+    return result.stdout if result.returncode == 0 else text
 
 
 def _checked_compiler() -> Compiler:

@@ -16,6 +16,7 @@ from opdsl.runtime import toolchain
 from opdsl.runtime.cache import default_cache
 from opdsl.runtime.knobs import knobs
 from opdsl.targets.base import Request
+from opdsl.targets.cpu.assembly import readable
 from opdsl.targets.cpu.isa import ISAS, Isa
 from opdsl.targets.cpu.lowering import Lowering, Site, entry_name
 
@@ -42,7 +43,12 @@ class CpuTarget:
         with tempfile.TemporaryDirectory() as directory:
             source = Path(directory) / "kernel.cpp"
             source.write_text(text)
-            record["assembly"] = toolchain.compile_assembly(source, flags(self.isa))
+            try:
+                assembly = toolchain.compile_assembly(source, flags(self.isa))
+            except toolchain.ToolchainError as error:
+                record["assembly"] = f"# {error}\n"  # the other stages need no compiler
+            else:
+                record["assembly"] = readable(assembly, text)
         return record
 
     def compile(self, request: Request) -> CpuExecutable:
