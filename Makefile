@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.opdsl-installed
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard csrc/runtime/*.cpp csrc/runtime/*.h) csrc/simd/abi.h
 
-.PHONY: demo test setup lint types check clean
+.PHONY: demo test setup lint types check fuzz sanitize sanitized clean
 
 demo: setup
 	$(BIN)/python -m opdsl.cli.main demo
@@ -32,6 +32,33 @@ types: setup
 	$(BIN)/mypy
 
 check: test lint types
+
+FUZZ ?= --count 2000 --seed 0
+fuzz: setup
+	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+# AddressSanitizer and UBSan in csrc/ and in generated code. Python itself leaks by design, and the fuzzer's arrays end
+# at pages that may not be touched.
+SANITIZERS := address,undefined
+SANITIZE_BUILD := build/sanitize
+SANITIZE_TESTS ?= tests/cpu/test_regressions.py tests/cpu/test_pool.py tests/cpu/test_arrays.py tests/cpu/test_entry.py \
+	tests/null/test_launcher.py tests/null/test_interp_acceptance.py
+SANITIZE_TARGETS ?= cpu
+SANITIZE_FUZZ ?= --count 60 --seed 500000 --level Og
+SANITIZED = OPDSL_SANITIZE=$(SANITIZERS) OPDSL_CACHE=0 OPDSL_CXXFLAGS="-O1 -fno-sanitize-recover=all" PYTHONPATH=tests \
+	OPDSL_RUNTIME_FILE=$(firstword $(wildcard $(CURDIR)/$(SANITIZE_BUILD)/_runtime*.so)) \
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0:handle_segv=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+
+sanitize: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B $(SANITIZE_BUILD) -G Ninja -DOPDSL_SANITIZE=$(SANITIZERS) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+		-DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" >/dev/null
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(SANITIZE_BUILD)
+	$(MAKE) --no-print-directory sanitized
+
+sanitized:
+	$(SANITIZED) $(BIN)/python -m pytest -p support.sanitized -p no:cacheprovider --targets $(SANITIZE_TARGETS) $(SANITIZE_TESTS)
+	$(SANITIZED) $(BIN)/python -c "import support.sanitized, sys; from tests.fuzz.__main__ import main; sys.exit(main('$(SANITIZE_FUZZ)'.split()))"
 
 clean:
 	rm -rf build $(STAMP)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -240,14 +242,16 @@ def _operand(
 
 
 def outputs(scope: Scope, count: int, grid: list[Piece] | None = None, dims: tuple[int | str, ...] = ()) -> None:
-    """Writes the values that were made last."""
+    """Writes values that nothing else has used, so that little of the program is dead; and one that something has."""
     lengths = tuple(p.length for p in grid or () if p.length is not None)
-
-    def fits(value: Val) -> bool:
-        return value.shape[: len(lengths)] == lengths
-
-    candidates = [v for v in scope.pool if fits(v) and v.text[0] in "tcrpq"]
-    for value in candidates[-count:] + ([scope.rng.choice(candidates)] if candidates else []):
+    candidates = [v for v in scope.pool if v.shape[: len(lengths)] == lengths and v.text[0] in "tcrpq"]
+    text = "\n".join(scope.program.lines)
+    counts = Counter(re.findall(r"\w+", text))
+    unused = [v for v in candidates if counts[v.text] == 1]
+    chosen = scope.rng.sample(unused, min(count, len(unused)))
+    if len(chosen) < count and candidates:
+        chosen.append(scope.rng.choice(candidates))
+    for value in dict.fromkeys(chosen):
         transfers.store(scope, value, grid, dims)
     if scope.chance(0.25):
         tiles = scope.tiles()
@@ -265,7 +269,7 @@ def flat(program: Program) -> None:
         compute(scope, 2)
     if scope.chance(0.3):
         transfers.chain(scope, tile_shape(program.rng, 256))
-    outputs(scope, 3)
+    outputs(scope, 5)
 
 
 def grid(program: Program) -> None:
@@ -303,7 +307,7 @@ def grid(program: Program) -> None:
         compute(inner, 1)
     if inner.chance(0.3):
         read_modify_write(inner, pieces, dims, shape)
-    outputs(inner, 2, pieces, tuple(dims))
+    outputs(inner, 4, pieces, tuple(dims))
     inner.line("pass")
 
 
