@@ -1,8 +1,8 @@
 // C (+)= A . B with register-blocked micro-kernels. C is row-major with unit column stride; A is read by broadcast
 // through any two strides; B comes as packed panels (dot_packed) or as rows with unit column stride (dot_direct).
 //
-// Every element of C is one chain of multiply-adds over k in ascending order, started from C itself when accumulating.
-// So its bits depend neither on where the element lies in a tile, nor on how k is cut into calls.
+// Each call sums one chain of multiply-adds over its k in ascending order, from zero, and then adds it to C: the bits of
+// an element do not depend on where it lies in a tile, and long sums made by several calls round as sums of parts do.
 #ifndef OPDSL_DOT_KERNEL_H
 #define OPDSL_DOT_KERNEL_H
 
@@ -29,15 +29,8 @@ OD_NOINLINE void dot_block(const typename dot_config<T>::element* a, i64 a_row_s
     base[g] = a + (Edge && g >= m ? m - 1 : g * rows_per_base) * a_row_stride;
     if (!Edge) asm("" : "+r"(base[g]));
   }
-  if (accumulate) {
-    OD_UNROLL for (int r = 0; r < R; r++) {
-      OD_UNROLL for (int v = 0; v < V; v++)
-        sum[r][v] = dot_load(c + (Edge && r >= m ? 0 : r) * c_row_stride + v * L);
-    }
-  } else {
-    OD_UNROLL for (int r = 0; r < R; r++) {
-      OD_UNROLL for (int v = 0; v < V; v++) sum[r][v] = vector{};
-    }
+  OD_UNROLL for (int r = 0; r < R; r++) {
+    OD_UNROLL for (int v = 0; v < V; v++) sum[r][v] = vector{};
   }
   if constexpr (same<T, quads>) {
     // The panel begins with the correction for A's offset: see dot_integer.h.
@@ -63,7 +56,10 @@ OD_NOINLINE void dot_block(const typename dot_config<T>::element* a, i64 a_row_s
   }
   OD_UNROLL for (int r = 0; r < R; r++) {
     if (Edge && r >= m) break;
-    OD_UNROLL for (int v = 0; v < V; v++) dot_store(c + r * c_row_stride + v * L, sum[r][v]);
+    OD_UNROLL for (int v = 0; v < V; v++) {
+      auto* to = c + r * c_row_stride + v * L;
+      dot_store(to, accumulate ? dot_load(to) + sum[r][v] : sum[r][v]);
+    }
   }
 }
 
@@ -125,22 +121,24 @@ OD_INLINE void dot_packed(const typename dot_config<T>::element* a, i64 a_row_st
                 accumulate);
 }
 
-// B as rows in memory, unit column stride. Columns beyond the last whole panel go through a small packed copy, so
-// nothing outside of B is read.
+// B as rows in memory, unit column stride, in pieces of k: the columns beyond the last whole panel go through a small
+// packed copy of a piece, so nothing outside of B is read.
 template <class T>
 OD_INLINE void dot_direct(const T* a, i64 a_row_stride, i64 a_k_stride, const T* b, i64 b_k_stride, T* c,
                           i64 c_row_stride, i64 m, i64 n, i64 k, bool accumulate) {
-  constexpr int columns = dot_config<T>::columns, piece = 64;
-  i64 whole = n / columns * columns;
-  if (whole > 0)
-    dot_panels<T>(a, a_row_stride, a_k_stride, b, b_k_stride, columns, c, c_row_stride, m, whole, k, accumulate);
-  if (whole == n) return;
-  alignas(64) T packed[piece * columns] = {};
+  constexpr int columns = dot_config<T>::columns, piece = 128;
+  const i64 whole = n / columns * columns;
   for (i64 i = 0; i == 0 || i < k; i += piece) {
-    i64 depth = k - i < piece ? k - i : piece;
-    dot_copy_part(b + i * b_k_stride + whole, b_k_stride, packed, columns, depth, n - whole);
-    dot_panels<T>(a + i * a_k_stride, a_row_stride, a_k_stride, packed, columns, columns, c + whole, c_row_stride, m,
-                  n - whole, depth, accumulate || i > 0);
+    const i64 depth = k - i < piece ? k - i : piece;
+    const T *left = a + i * a_k_stride, *right = b + i * b_k_stride;
+    const bool add = accumulate || i > 0;
+    if (whole > 0)
+      dot_panels<T>(left, a_row_stride, a_k_stride, right, b_k_stride, columns, c, c_row_stride, m, whole, depth, add);
+    if (whole == n) continue;
+    alignas(64) T packed[piece * columns] = {};
+    dot_copy_part(right + whole, b_k_stride, packed, columns, depth, n - whole);
+    dot_panels<T>(left, a_row_stride, a_k_stride, packed, columns, columns, c + whole, c_row_stride, m, n - whole, depth,
+                  add);
   }
 }
 

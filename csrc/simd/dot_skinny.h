@@ -15,13 +15,9 @@ OD_INLINE void dot_rows(const T* a, i64 a_row_stride, i64 a_k_stride, const S* b
                         i64 c_row_stride, i64 m, i64 n, i64 k, bool accumulate) {
   constexpr i64 strip = 16, columns = dot_config<T>::columns, width = columns * 16;
   if constexpr (same<T, S>) {
-    const i64 whole = n / columns * columns;
-    for (i64 i = 0; whole > 0 && (i == 0 || i < k); i += strip)
-      dot_panels<T>(a + i * a_k_stride, a_row_stride, a_k_stride, b + i * b_k_stride, b_k_stride, columns, c,
-                    c_row_stride, m, whole, k - i < strip ? k - i : strip, accumulate || i > 0);
-    if (whole < n)
-      dot_direct<T>(a, a_row_stride, a_k_stride, b + whole, b_k_stride, c + whole, c_row_stride, m, n - whole, k,
-                    accumulate);
+    for (i64 i = 0; i == 0 || i < k; i += strip)
+      dot_direct<T>(a + i * a_k_stride, a_row_stride, a_k_stride, b + i * b_k_stride, b_k_stride, c, c_row_stride, m, n,
+                    k - i < strip ? k - i : strip, accumulate || i > 0);
   } else {
     alignas(64) T panels[strip * width];
     for (i64 i = 0; i == 0 || i < k; i += strip) {

@@ -193,13 +193,16 @@ def test_direct(library, dtype, layout):
 
 
 def test_bits_do_not_depend_on_the_tile(library):
-    """One chain per element: cutting m, n or k elsewhere gives the same bits."""
+    """One chain per element and call: cutting m and n elsewhere gives the same bits; parts of k are sums of their own."""
     rng = np.random.default_rng(3)
-    m, n, k = 41, 77, 130
+    m, n, k = 41, 77, 120
     a, b = rng.standard_normal((m, k), np.float32), rng.standard_normal((k, n), np.float32)
-    whole, pieces = np.empty((m, n), np.float32), np.empty((m, n), np.float32)
+    whole, pieces, parts = (np.empty((m, n), np.float32) for _ in range(3))
     run = library.direct_f32
-    run(pointer(a), *integers(k, 1), pointer(b), *integers(n), pointer(whole), *integers(n, m, n, k), 0)
+    for p, depth in ((0, 50), (50, 13), (63, k - 63)):
+        tail = (*integers(n, m, n, depth), 0)
+        run(pointer(a[:, p:]), *integers(k, 1), pointer(b[p:]), *integers(n), pointer(parts), *tail)
+        whole = parts.copy() if p == 0 else whole + parts
     for i, j, p in itertools.product((0, 5, 22), (0, 40), (0, 50, 63)):
         rows = {0: 5, 5: 17, 22: m - 22}[i]
         columns = {0: 40, 40: n - 40}[j]

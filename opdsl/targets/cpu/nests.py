@@ -292,13 +292,13 @@ class Nests:
         self.code.lines(self._numbered(scope.lines, 0), 1)
         self.code.line("}")
 
-    PART = 32
+    PART = 16
 
     def _sums_in_parts(self, nest: Nest) -> bool:
         """Whether a loop adds up so many floats one by one that it should do so in parts: rounding errors grow with the
         length of a chain of additions."""
         inside = [r for r in nest.roots if r in self._accumulators]
-        if nest.variable.extent <= 2 * self.PART or not inside:
+        if nest.variable.extent <= self.PART or not inside:
             return False
         if any(r.kind != "reduce" or self._first_reduced_depth(r) != nest.depth for r in inside):
             return False
