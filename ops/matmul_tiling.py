@@ -1,0 +1,28 @@
+"""Tile shapes of the matrix product, as data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+# Few rows: the compiler streams b without copying it. Rows of a tile by the rows there are; columns and depth.
+FEW = ((1, 1), (4, 4), (8, 8), (16, 16))
+FEW_COLUMNS, FEW_DEPTH = 256, 512
+
+# Otherwise a register-blocked product on a packed b.
+BLOCK = {"BM": 128, "BN": 128, "BK": 256}
+SMALL = ((32, 32), (64, 64))
+
+
+def _covering(size: int, block: int) -> int:
+    """The block, or for a shorter size the least sufficient of SMALL."""
+    return next((tile for limit, tile in SMALL if size <= limit), block)
+
+
+def tile(m: int, n: int, k: int, dtype: np.dtype[Any], unit: str) -> dict[str, int]:
+    """BM, BN and BK for a product of m x k by k x n. `unit` is the axis of b along which its elements are neighbours."""
+    if m <= 16:
+        rows = next(rows for limit, rows in FEW if m <= limit)
+        return {"BM": rows, "BN": _covering(n, FEW_COLUMNS), "BK": _covering(k, FEW_DEPTH)}
+    return {"BM": _covering(m, BLOCK["BM"]), "BN": _covering(n, BLOCK["BN"]), "BK": _covering(k, BLOCK["BK"])}

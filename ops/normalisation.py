@@ -1,0 +1,210 @@
+"""Layer norm and RMS norm over the trailing dims: `layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5, ...)`.
+
+x has any shape and strides; weight and bias have the normalised shape. Floats keep their dtype, narrow ones are computed
+in f32 and rounded once. Errors: ShapeError where the trailing dims, weight or bias disagree with `normalized_shape`,
+DTypeError for dtypes that are not floats. Source: torch.nn.functional; Ba et al., arXiv:1607.06450; Zhang & Sennrich,
+arXiv:1910.07467.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from opdsl.ops import tiling
+from opdsl.ops.arguments import (
+    Array,
+    as_array,
+    check_out,
+    checked_dtype,
+    dtype_error,
+    empty,
+    like,
+    numpy_dtype,
+    shape_error,
+)
+from opdsl.ops.launching import run
+from opdsl.ops.pointwise import check_number
+from opdsl.ops.reduction_plan import merged_axes
+
+import opdsl as od
+from opdsl.ir.types import DType
+
+
+@od.function
+def scaled(t, weight, bias, n, width, has_weight, has_bias, dtype):
+    if has_weight:
+        t = t * od.cast(od.copy_in(weight[n : n + width]), dtype)
+    if has_bias:
+        t = t + od.cast(od.copy_in(bias[n : n + width]), dtype)
+    return t
+
+
+@od.kernel
+def norm_whole(
+    x: od.Tensor["X", "M", "N"],
+    weight: od.Tensor["W", "NW"],
+    bias: od.Tensor["B", "NB"],
+    y: od.Tensor["Y", "M", "N"],
+    eps: od.f64,
+    *,
+    centre: od.constexpr,
+    has_weight: od.constexpr,
+    has_bias: od.constexpr,
+    dtype: od.constexpr,
+    N: od.constexpr,
+    BM: od.constexpr,
+):
+    """A row is a tile: the kernel is specialised on its length."""
+    M = x.shape[0]
+    for m in od.parallel(range(0, M, BM)):
+        t = od.cast(od.copy_in(x[m : m + BM, :]), dtype)
+        if centre:
+            t = t - od.sum(t, axis=1, keepdims=True) * (1.0 / N)
+        scale = od.rsqrt(od.sum(t * t, axis=1, keepdims=True) * (1.0 / N) + od.cast(eps, dtype))
+        od.copy_out(scaled(t * scale, weight, bias, 0, N, has_weight, has_bias, dtype), y[m : m + BM, :])
+
+
+@od.kernel
+def norm_pieces(
+    x: od.Tensor["X", "M", "N"],
+    weight: od.Tensor["W", "NW"],
+    bias: od.Tensor["B", "NB"],
+    y: od.Tensor["Y", "M", "N"],
+    eps: od.f64,
+    *,
+    centre: od.constexpr,
+    has_weight: od.constexpr,
+    has_bias: od.constexpr,
+    dtype: od.constexpr,
+    BN: od.constexpr,
+):
+    """Rows of any length, in pieces."""
+    M, N = x.shape
+    for m in od.parallel(range(M)):
+        mean = od.zeros((1,), dtype)
+        if centre:
+            for n in od.pipelined(range(0, N, BN), depth=2):
+                mean += od.sum(od.cast(od.copy_in(x[m, n : n + BN]), dtype), axis=0, keepdims=True)
+            mean = mean / od.cast(N, dtype)
+        squares = od.zeros((1,), dtype)
+        for n in od.pipelined(range(0, N, BN), depth=2):
+            t = od.cast(od.copy_in(x[m, n : n + BN]), dtype) - mean
+            squares += od.sum(od.where(n + od.arange(BN) < N, t * t, 0.0), axis=0, keepdims=True)
+        scale = od.rsqrt(squares / od.cast(N, dtype) + od.cast(eps, dtype))
+        for n in od.pipelined(range(0, N, BN), depth=2):
+            t = (od.cast(od.copy_in(x[m, n : n + BN]), dtype) - mean) * scale
+            od.copy_out(scaled(t, weight, bias, n, BN, has_weight, has_bias, dtype), y[m, n : n + BN])
+
+
+def _rows(array: Array, kept: int) -> Array | None:
+    """The array as (rows, columns), columns being the axes from `kept` on; None where that needs a copy."""
+    rows, columns = merged_axes(array, range(kept), 1), merged_axes(array, range(kept, array.ndim), 1)
+    if rows is None or columns is None:
+        return None
+    (m, m_step), (n, n_step) = rows[0], columns[0]
+    return np.lib.stride_tricks.as_strided(array, (m, n), (m_step, n_step))
+
+
+def _parameter(name: str, which: str, value: Any, shape: tuple[int, ...], dtype: DType) -> Array:
+    """A weight or bias in one dim; what stands for one that is not there."""
+    if value is None:
+        return np.zeros(1, numpy_dtype(dtype))
+    array = as_array(name, which, value)
+    if not checked_dtype(name, which, array).is_float:
+        raise dtype_error(
+            name, f"{which} has dtype {array.dtype}, where floats are needed", f"convert it: {which}.astype(...)"
+        )
+    if array.shape != shape:
+        message = f"{which} has shape {array.shape}, but the normalised dims are {shape}"
+        raise shape_error(name, message, f"pass a {which} of shape {shape}")
+    return array.reshape(-1)
+
+
+def _norm(
+    name: str, x: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float, out: Any, target: str | None
+) -> Any:
+    array = as_array(name, "x", x)
+    dtype = checked_dtype(name, "x", array)
+    if not dtype.is_float:
+        raise dtype_error(
+            name, f"x has dtype {array.dtype}, where floats are needed", 'convert it: x.astype("float32")'
+        )
+    given = (normalized_shape,) if isinstance(normalized_shape, int | np.integer) else tuple(normalized_shape)
+    shape = tuple(int(n) for n in given)
+    kept = array.ndim - len(shape)
+    if not shape or kept < 0 or array.shape[kept:] != shape:
+        message = f"normalized_shape is {shape}, but x has shape {array.shape}"
+        raise shape_error(name, message, f"it is the end of x's shape, as {array.shape[-1:] or (1,)}")
+    parameters = [_parameter(name, which, value, shape, dtype) for which, value in (("weight", weight), ("bias", bias))]
+    if out is None:
+        result: Array = empty(array.shape, numpy_dtype(dtype))
+    else:
+        result = as_array(name, "out", out)
+        check_out(name, result, array.shape, dtype)
+    if result.size:
+        source, destination = _rows(array, kept), _rows(result, kept)
+        written = (
+            destination
+            if destination is not None
+            else empty((int(np.prod(array.shape[:kept])), int(np.prod(shape))), result.dtype)
+        )
+        if source is None:
+            from opdsl.ops.copying import contiguous
+
+            source = contiguous(array, target=target).reshape(written.shape)
+        _launch(source, parameters, written, eps, target, name == "layer_norm", weight is not None, bias is not None)
+        if destination is None:
+            result[...] = written.reshape(result.shape)
+    return out if out is not None else like(result, x)
+
+
+def _launch(
+    x: Array,
+    parameters: list[Array],
+    y: Array,
+    eps: float,
+    target: str | None,
+    centre: bool,
+    has_weight: bool,
+    has_bias: bool,
+) -> None:
+    columns = x.shape[1]
+    dtype = od.f64 if x.dtype == np.float64 else od.f32
+    shared = {"centre": centre, "has_weight": has_weight, "has_bias": has_bias, "dtype": dtype}
+    if tiling.is_whole(columns):
+        run(norm_whole, (x, *parameters, y, eps), target, **shared, **tiling.whole_rows(columns))
+    else:
+        run(norm_pieces, (x, *parameters, y, eps), target, **shared, **tiling.row_pieces(columns))
+
+
+def layer_norm(
+    x: Any,
+    normalized_shape: Any,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *,
+    out: Any = None,
+    target: str | None = None,
+) -> Any:
+    """(x - mean) / sqrt(variance + eps) * weight + bias over the trailing dims."""
+    number = check_number("layer_norm", "eps", eps)
+    return _norm("layer_norm", x, normalized_shape, weight, bias, number, out, target)
+
+
+def rms_norm(
+    x: Any,
+    normalized_shape: Any,
+    weight: Any = None,
+    eps: float | None = None,
+    *,
+    out: Any = None,
+    target: str | None = None,
+) -> Any:
+    """x / sqrt(mean(x * x) + eps) * weight over the trailing dims; eps is the dtype's epsilon if not given."""
+    if eps is None:
+        dtype = as_array("rms_norm", "x", x).dtype
+        eps = float(ml_dtypes.finfo(dtype).eps) if dtype.kind in "fV" else 0.0
+    return _norm("rms_norm", x, normalized_shape, weight, None, check_number("rms_norm", "eps", eps), out, target)

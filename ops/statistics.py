@@ -1,0 +1,90 @@
+"""Variance, standard deviation and log-sum-exp over any axes: `var(x, axis=None, *, correction=0, keepdims=False, ...)`.
+
+Two passes: the mean (or the maximum) first, then the sum of what the elements are beside it. Floats keep their dtype
+(narrow ones are computed in f32), integers give f32. Without elements var and std are NaN and logsumexp is -inf. Source:
+the array API standard; torch.logsumexp.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opdsl.ops import reduction_kernels as kernels
+from opdsl.ops.arguments import empty, numpy_dtype, to_float
+from opdsl.ops.pointwise import check_number
+from opdsl.ops.reduction_plan import accumulator, checked, reduce, sum_about, view_of
+
+from opdsl.lang.function import Function
+
+
+def _spread(
+    name: str, x: Any, axis: Any, correction: Any, keepdims: bool, out: Any, target: str | None, after: Function
+) -> Any:
+    lost = check_number(name, "correction", correction)
+    call = checked(name, x, axis, keepdims, out, to_float)
+    if call.out.size == 0:
+        return call.result
+    dtype = accumulator(to_float(call.dtype))
+    view, count = view_of(call.array, call.axes), float(call.count)
+    centre, written = empty(view.kept, numpy_dtype(dtype)), call.target(view)
+    reduce(view, centre, count, target, kind="sum", identity=0, dtype=dtype, after=kernels.mean_of)
+    divisor = max(count - lost, 0.0)
+    sum_about(view, centre, written, divisor, target, before=kernels.squared_distance, pad=0, dtype=dtype, after=after)
+    return call.finish(written)
+
+
+def var(
+    x: Any,
+    axis: Any = None,
+    *,
+    correction: float = 0,
+    keepdims: bool = False,
+    out: Any = None,
+    target: str | None = None,
+) -> Any:
+    """The mean squared distance from the mean; divided by the number of elements less the correction."""
+    return _spread("var", x, axis, correction, keepdims, out, target, kernels.mean_about)
+
+
+def std(
+    x: Any,
+    axis: Any = None,
+    *,
+    correction: float = 0,
+    keepdims: bool = False,
+    out: Any = None,
+    target: str | None = None,
+) -> Any:
+    """The square root of the variance."""
+    return _spread("std", x, axis, correction, keepdims, out, target, kernels.deviation_about)
+
+
+def logsumexp(x: Any, axis: Any = None, *, keepdims: bool = False, out: Any = None, target: str | None = None) -> Any:
+    """log(sum(exp(x))) over the axes; nothing overflows on the way."""
+    call = checked("logsumexp", x, axis, keepdims, out, to_float)
+    if call.out.size == 0:
+        return call.result
+    dtype = accumulator(to_float(call.dtype))
+    view = view_of(call.array, call.axes)
+    centre, written = empty(view.kept, numpy_dtype(dtype)), call.target(view)
+    lowest = -float("inf")
+    source = view.array
+    if not call.dtype.is_float:
+        # Integers have no -inf to fill a tile's end with.
+        from opdsl.ops.copying import cast
+
+        source = cast(source, numpy_dtype(dtype), target=target)
+        view = type(view)(source, view.along_rows)
+    reduce(view, centre, 0.0, target, kind="max", identity=lowest, dtype=dtype)
+    sum_about(
+        view,
+        centre,
+        written,
+        0.0,
+        target,
+        before=kernels.exp_of_distance,
+        pad=lowest,
+        dtype=dtype,
+        after=kernels.log_about,
+    )
+    return call.finish(written)
