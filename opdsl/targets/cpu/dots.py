@@ -273,7 +273,7 @@ class Dots:
             copy.remembered = True
             if isinstance(loop, Op):
                 copy.loop = loop
-                start, stop, step = (lowering.expressions.scalars[o].text for o in loop.operands[:3])
+                start, stop, step = (self._scalar_text(o) for o in loop.operands[:3])
                 trips = code.define("trips", "od::i64", f"od::trips({start}, {stop}, {step})", self._outer_level)
                 text = f"{trips} * {bytes_} > {MEMORY_CAP}ll ? 1 : od::larger({trips}, 1)"
                 copy.slots = code.define("slots", "od::i64", text, self._outer_level)
@@ -286,6 +286,11 @@ class Dots:
             stride = " * ".join(counts[axis] for axis in free)
             now = code.define("same", "od::i64", f"{lowering.task} / ({stride})", code.level)
             code.line(f"if ({now} != {key}) {{ {key} = {now}; {copy.filled} = 0; }}")
+
+    def _scalar_text(self, value: Value) -> str:
+        """A scalar's C++ text; constants may not have been reached yet."""
+        constant = self.lowering.expressions.constant(value)
+        return f"od::i64({constant})" if constant is not None else self.lowering.expressions.scalars[value].text
 
     def _free_axes(self, copy: Copy, op: Op, order: Sequence[int]) -> list[int]:
         """The fastest axes of a grid, as far as a copy does not depend on them."""
@@ -381,7 +386,7 @@ class Dots:
         if copy.remembered:
             slot = "0"
             if copy.loop is not None:
-                start, _, step = (lowering.expressions.scalars[o].text for o in copy.loop.operands[:3])
+                start, _, step = (self._scalar_text(o) for o in copy.loop.operands[:3])
                 variable = lowering.expressions.scalars[copy.loop.regions[0].arguments[0]].text
                 slot = code.define("slot", "od::i64", f"({variable} - {start}) / {step}", code.level)
                 size = copy.format.element.bytes

@@ -18,7 +18,7 @@ class Isa:
 
 
 AVX512 = (
-    *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512cd", "-mavx2", "-mfma", "-mf16c", "-mbmi2"),
+    *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512cd", "-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2"),
     "-mprefer-vector-width=512",
 )
 VNNI = "-mavx512vnni"
@@ -27,7 +27,7 @@ ISAS: dict[str, Isa] = {
     "amx": Isa("amx", 64, (*AVX512, VNNI, "-mamx-tile", "-mamx-int8", "-mamx-bf16"), (12, 2), True, True),
     "avx512_vnni": Isa("avx512_vnni", 64, (*AVX512, VNNI), (12, 2), True),
     "avx512": Isa("avx512", 64, AVX512, (12, 2)),
-    "avx2": Isa("avx2", 32, ("-mavx2", "-mfma", "-mf16c", "-mbmi2"), (6, 2)),
+    "avx2": Isa("avx2", 32, ("-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2"), (6, 2)),
     "baseline": Isa("baseline", 16, (), (4, 2)),
     "neon": Isa("neon", 16, (), (8, 3)),
 }

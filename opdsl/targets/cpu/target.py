@@ -11,7 +11,8 @@ import numpy as np
 
 from opdsl import _runtime
 from opdsl.ir.printer import canonical_text, print_kernel
-from opdsl.passes.pipeline import run_passes
+from opdsl.passes.lengthen import lengthen_products
+from opdsl.passes.pipeline import STANDARD, NamedPass, run_passes
 from opdsl.runtime import toolchain
 from opdsl.runtime.cache import default_cache
 from opdsl.runtime.knobs import knobs
@@ -22,6 +23,12 @@ from opdsl.targets.cpu.lowering import Lowering, Site, entry_name
 
 # No lane's result may depend on its neighbours or on how the compiler feels: no contraction, no reassociation.
 POLICY_FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fwrapv")
+
+
+# Steps of a product that go through the register tile at once: the accumulators are read and written once for each, and
+# a block of rows of A this long stays in the first-level cache (docs/dot.md).
+LONGEST_STEP = 512
+PASSES = (*STANDARD, NamedPass("lengthen", lambda kernel: lengthen_products(kernel, LONGEST_STEP)))
 
 
 class CpuTarget:
@@ -101,7 +108,7 @@ _digest: str | None = None
 
 def lower(request: Request, isa: Isa, record: dict[str, str] | None = None) -> tuple[Lowering, str]:
     """The C++ text of a kernel, with the lowering that knows its sites and loops. `record` gets each pass's result."""
-    kernel = run_passes(request.kernel, record=record)
+    kernel = run_passes(request.kernel, PASSES, record=record)
     lowering = Lowering(Request(kernel, request.unit_axes, request.may_alias, request.options), isa)
     return lowering, lowering.text()
 
