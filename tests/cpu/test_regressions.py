@@ -71,3 +71,23 @@ def bool_extremes(x: od.Tensor[od.bool, "N"], y: od.Tensor[od.bool, "N"], z: od.
 def test_extremes_of_bools_in_memory(target: str) -> None:
     x, y, z = (numbers(33) % n == 0 for n in (2, 3, 5))
     agree(target, bool_extremes, x, y, z)
+
+
+@od.kernel
+def reads_what_it_wrote(x: od.Tensor[od.f32, "N"], z: od.Tensor[od.f32, "N"]):
+    od.copy_out(od.ones((1,), od.f32), z[0:1])
+    od.copy_out(od.maximum(od.copy_in(z[0:1]), 0.5), z[1:2])
+    first = od.copy_in(x[0:40])
+    od.copy_out(first + 1, z[5:45])
+    second = od.copy_in(x[5:45])
+    od.copy_out(first * second, z[0:40])
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_reads_after_writes_of_the_same_memory(target: str, in_place: bool) -> None:
+    def run(name: str) -> np.ndarray[Any, Any]:
+        z = numbers(50)
+        reads_what_it_wrote(z if in_place else numbers(50), z, target=name)
+        return z
+
+    check_bits(run(target), run("interp"))

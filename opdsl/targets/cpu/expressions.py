@@ -435,6 +435,8 @@ class Expressions:
     def _load(self, op: Op, value: Value, at: Coordinates) -> Register:
         access = self.access(op, at)
         dtype = access.tensor.dtype
+        # Not further out than the nest, if the nests before may write there.
+        level = max(access.level, self.nest_level) if self.facts.may_change(tensor_of(op)) else access.level
         pad = self.scalars[op.operands[-1]].text
         lanes = self.loops.lanes
         hint = value.name or "t"
@@ -450,27 +452,27 @@ class Expressions:
             if access.stride != "0":
                 offset = f"{offset} + od::iota<od::i64, {lanes}>() * od::i64({access.stride})"
             text = f"od::gather<{lanes}>({access.pointer}, {offset}, {ok}, {pad})"
-            return self.define(hint, dtype, True, text, access.level)
+            return self.define(hint, dtype, True, text, level)
         if access.stride == "0":
             text = f"od::load1({access.pointer})"
             if dtype.is_bool:
                 text = f"bool({text})"
             if access.condition is not None:
                 text = f"{access.condition} ? {text} : {pad}"
-            return self.define(hint, dtype, False, text, access.level)
+            return self.define(hint, dtype, False, text, level)
         unit = access.stride == "1"
         if self.loops.limit is None:
             text = f"od::load<{lanes}>({access.pointer})" if unit else f"od::load_strided<{lanes}>({access.pointer}, {access.stride})"
             if access.condition is not None:
                 otherwise = self.as_vector(Register(pad, dtype, False, 0)).text
                 text = f"{access.condition} ? {text} : {otherwise}"
-            return self.define(hint, dtype, True, text, access.level)
+            return self.define(hint, dtype, True, text, level)
         low, high = self.lane_range(access)
         if unit:
             text = f"od::load_range<{lanes}>({access.pointer}, {low}, {high}, {pad})"
         else:
             text = f"od::load_strided_range<{lanes}>({access.pointer}, {access.stride}, {low}, {high}, {pad})"
-        return self.define(hint, dtype, True, text, access.level)
+        return self.define(hint, dtype, True, text, level)
 
     def store_tensor(self, op: Op, at: Coordinates, register: Register, ordered: bool) -> None:
         """One element or vector of a copy_out. `ordered`: nobody else writes at the same time, no atomics needed."""

@@ -30,6 +30,7 @@ class Facts:
     """Facts of one kernel."""
 
     kernel: Kernel
+    may_alias: bool = False  # tensors may share memory: what is written to one is read from another
     definition: dict[Value, Op] = field(default_factory=dict)
     block_of: dict[Value, Region] = field(default_factory=dict)
     users: dict[Value, list[tuple[Op, Region]]] = field(default_factory=dict)
@@ -40,6 +41,14 @@ class Facts:
         """The op that defines a value, None for block arguments."""
         return self.definition.get(value)
 
+    def may_change(self, tensor: Value) -> bool:
+        """Whether the kernel may write to a tensor's memory."""
+        return tensor in self.written or self.may_alias and bool(self.written)
+
+    def memory(self, tensor: Value) -> Value | None:
+        """What stands for the memory of a tensor: the same for tensors that may share theirs."""
+        return None if self.may_alias else tensor
+
     def chain(self, region: Region) -> Iterator[tuple[Op, Region]]:
         """The control ops around a region, innermost first, each with the region that it stands in."""
         entry = self.parents[region]
@@ -48,8 +57,8 @@ class Facts:
             entry = self.parents[entry[1]]
 
 
-def gather_facts(kernel: Kernel) -> Facts:
-    facts = Facts(kernel)
+def gather_facts(kernel: Kernel, may_alias: bool = False) -> Facts:
+    facts = Facts(kernel, may_alias)
     facts.parents[kernel.body] = None
 
     def visit(region: Region) -> None:

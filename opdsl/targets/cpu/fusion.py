@@ -64,8 +64,8 @@ def _gather_coordinates(root: Root, at: Coordinates) -> list[tuple[Value, Coordi
 def dependences(facts: Facts, stored: Callable[[Value], bool], roots: Sequence[Root]) -> list[Dependence]:
     """All dependences between roots. Each root's variables must be set (any distinct ones)."""
     producer_of: dict[Value, Root] = {}
-    writers: dict[Value, list[Root]] = {}
-    readers: dict[Value, list[Root]] = {}
+    writers: dict[Value | None, list[Root]] = {}
+    readers: dict[Value | None, list[Root]] = {}
     result: list[Dependence] = []
     for root in roots:
         for leaf, inside in root_leaves(facts, stored, root):
@@ -73,11 +73,11 @@ def dependences(facts: Facts, stored: Callable[[Value], bool], roots: Sequence[R
                 result.append(Dependence(producer_of[leaf], root, inside))
             op = facts.op(leaf)
             if op is not None and op.name == "copy_in" and (leaf in root.values or not stored(leaf)):
-                tensor = tensor_of(op)
+                tensor = facts.memory(tensor_of(op))
                 readers.setdefault(tensor, []).append(root)
                 result.extend(Dependence(w, root, (), memory=True) for w in writers.get(tensor, []))
         if root.kind == "copy_out":
-            tensor = tensor_of(root.op)
+            tensor = facts.memory(tensor_of(root.op))
             earlier = writers.get(tensor, []) + [r for r in readers.get(tensor, []) if r is not root]
             result.extend(Dependence(other, root, (), memory=True) for other in earlier)
             writers.setdefault(tensor, []).append(root)

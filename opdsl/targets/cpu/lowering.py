@@ -78,13 +78,13 @@ class Lowering:
         self.request = request
         self.isa = isa
         self.kernel = request.kernel
-        self.facts = gather_facts(self.kernel)
+        self.facts = gather_facts(self.kernel, request.may_alias)
         self.code = Code()
         self.expressions = Expressions(self.facts, self.code)
         self.report: list[str] = []
         self.sites: list[Site] = []
         self.nests = Nests(self.expressions, isa, self._place, self.report)
-        self.stored_values = choose_stored(self.facts, request.may_alias)
+        self.stored_values = choose_stored(self.facts)
         self.arena = Arena("workspace")
         self.run = Run()
         self.dots = Dots(self)

@@ -10,7 +10,7 @@ from opdsl.targets.cpu.facts import CHEAP, CONTROL_OPS, Facts, is_inline, own_co
 LOOPS = frozenset({"for", "while", "parallel"})
 
 
-def choose_stored(facts: Facts, may_alias: bool) -> set[Value]:
+def choose_stored(facts: Facts) -> set[Value]:
     """The results of inline tile ops that get memory at the place where they are defined."""
     stored: set[Value] = set()
     roots: dict[Value, set[tuple[Op, Region]]] = {}
@@ -29,15 +29,13 @@ def choose_stored(facts: Facts, may_alias: bool) -> set[Value]:
                 users |= roots[user.result]
             else:
                 users.add((user, region))
-        if _must_store(facts, op, value, costs[value], users, may_alias):
+        if _must_store(facts, op, value, costs[value], users):
             stored.add(value)
     return stored
 
 
-def _must_store(
-    facts: Facts, op: Op, value: Value, cost: int, users: set[tuple[Op, Region]], may_alias: bool
-) -> bool:
-    if op.name == "copy_in" and (tensor_of(op) in facts.written or may_alias and facts.written):
+def _must_store(facts: Facts, op: Op, value: Value, cost: int, users: set[tuple[Op, Region]]) -> bool:
+    if op.name == "copy_in" and facts.may_change(tensor_of(op)):
         return True
     direct = [user for user, _ in facts.users[value]]
     if any(user.name in ("dot", "sort", "concat", "print", "assert") for user in direct):
