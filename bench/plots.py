@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -71,43 +72,74 @@ def roofline(rows: Sequence[Row], roofs: Sequence[Roof], dtype: str, threads: in
             fontsize=8.5, color=GREY,
         )
     lowest = min(r.gflops or top for r in shown)
+    slopes: list[tuple[str, float, float]] = []
     for roof in roofs:
         if not roof.gbps or roof.threads != threads or not roof.name.endswith("copy"):
             continue
         end = top / roof.gbps
         axes.plot([left, end], [left * roof.gbps, top], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
-        place = max(left * 1.1, lowest / 2 / roof.gbps)
-        axes.annotate(
-            f"{roof.name} {roof.gbps:.0f} GB/s", (place, place * roof.gbps), fontsize=8, color=GREY, rotation=34,
-            rotation_mode="anchor", xytext=(0, 3), textcoords="offset points",
-        )
+        place = max(left * 1.1, lowest / 1.5 / roof.gbps)
+        slopes.append((f"{roof.name} {roof.gbps:.0f} GB/s", place, roof.gbps))
     for impl in [name for name in COLOURS if any(r.impl == name for r in shown)]:
         points = [r for r in shown if r.impl == impl]
         axes.scatter(
             [r.intensity for r in points], [r.gflops for r in points], label=impl, s=34 if impl == "opdsl" else 24,
             c=COLOURS[impl], marker=MARKS[impl], alpha=0.85, linewidths=0, zorder=3,
         )
-    named: list[tuple[float, float]] = []
-    for row in sorted((r for r in shown if r.impl == "opdsl"), key=lambda r: -(r.gflops or 0)):
-        here = (_log(row.intensity), _log(row.gflops))
-        if all(abs(here[0] - x) > 0.14 or abs(here[1] - y) > 0.09 for x, y in named):
-            named.append(here)
-            label = f"{row.op.removeprefix('kernel_')} {row.shape}" if row.suite != "matmul" else row.shape
-            axes.annotate(
-                label, (row.intensity, row.gflops), fontsize=7.5, xytext=(5, -9), textcoords="offset points",
-                color="#333333",
-            )
-    axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(lowest / 2.5, top * 2))
+    axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(lowest / 1.8, top * 1.6))
+    _plain_numbers(axes)
     axes.set_xlabel("operations per byte (each array moved once)")
     axes.set_ylabel("10⁹ operations / s")
     axes.legend(loc="lower right", frameon=False)
+    figure.canvas.draw()  # places are known from here on
+    _label_slopes(axes, slopes)
+    _label_points(figure, axes, shown)
     return _svg(figure, f"roofline-{dtype}-{threads}")
 
 
-def _log(value: float | None) -> float:
-    import math
+def _plain_numbers(axes: Any) -> None:
+    """50, 100, 200 in place of powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    return math.log10(value) if value else 0.0
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_locator(NullLocator())
+
+
+def _label_slopes(axes: Any, slopes: Sequence[tuple[str, float, float]]) -> None:
+    """Writes along the lines of memory's roofs."""
+    for text, place, rate in slopes:
+        (x0, y0), (x1, y1) = (axes.transData.transform((at, at * rate)) for at in (place, 2 * place))
+        angle = math.degrees(math.atan2(y1 - y0, x1 - x0))
+        axes.annotate(
+            text, (place, place * rate), fontsize=8, color=GREY, rotation=angle, rotation_mode="anchor",
+            xytext=(-3, 3), textcoords="offset points",
+        )  # fmt: skip
+
+
+def _label_points(figure: Any, axes: Any, shown: Sequence[Row]) -> None:
+    """Names our points where there is room beside them; the fastest first."""
+    points = {id(row): axes.transData.transform((row.intensity, row.gflops)) for row in shown}
+    frame = axes.get_window_extent()
+    scale = figure.dpi / 72
+    taken = [(x - 4 * scale, y - 4 * scale, x + 4 * scale, y + 4 * scale) for x, y in points.values()]
+    for row in sorted((r for r in shown if r.impl == "opdsl"), key=lambda r: -(r.gflops or 0)):
+        text = row.shape if row.suite == "matmul" else _name(row).removesuffix(row.dtype).strip()
+        width, height = 4.1 * len(text) * scale, 8 * scale
+        x, y = points[id(row)]
+        for side, level in ((1, 0), (-1, 0), (1, -1), (1, 1), (-1, -1), (-1, 1)):
+            low = x + 6 * scale if side > 0 else x - 6 * scale - width
+            base = y + level * 8 * scale - height / 2
+            box = (low, base, low + width, base + height)
+            inside = frame.x0 < box[0] and box[2] < frame.x1 + 20 * scale and frame.y0 < box[1] and box[3] < frame.y1
+            if inside and not any(box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken):
+                taken.append(box)
+                axes.annotate(
+                    text, (row.intensity, row.gflops), xytext=(6 * side, level * 8), textcoords="offset points",
+                    ha="left" if side > 0 else "right", va="center", fontsize=7.5, color="#333333",
+                )  # fmt: skip
+                break
 
 
 def _name(row: Row) -> str:

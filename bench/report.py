@@ -14,7 +14,7 @@ from .table import by_case, speed_text, time_text
 
 STYLE = """
 :root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; background: #fff; max-width: 1080px; margin: 2.5rem auto;
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; background: #fff; max-width: 1240px; margin: 2.5rem auto;
        padding: 0 1.2rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { font-size: 1.25rem; margin: 2.4rem 0 .6rem; }
 h3 { font-size: 1rem; margin: 1.6rem 0 .3rem; }
@@ -143,18 +143,17 @@ def _suite(suite: str, rows: Sequence[Row], roofs: Sequence[Roof]) -> Iterator[s
 def _rows(rows: Sequence[Row]) -> str:
     impls = list(dict.fromkeys(row.impl for row in rows))
     peers = [impl for impl in impls if impl != "opdsl"]
-    heads = ["operator", "shape", "dtype", "opdsl", "median", "speed", "roof", *peers, "ratio", "A/A", "error", "memory"]
+    heads = ["operator", "shape", "dtype", "opdsl", "median", "speed", "roof", *peers, "ratio", "A/A", "error", "peak"]
     if any(row.scaling for row in rows):
         heads.append("scaling")
-    lines = []
+    lines, notes = [], []
     for group in by_case(rows):
         named = {row.impl: row for row in group}
         ours = named.get("opdsl", group[0])
         roof = f"{ours.roof_pct:.0f} % {'mem' if ours.roof == 'memory' else 'cpu'}" if ours.roof_pct else ""
-        notes = "; ".join(f"{row.impl}: {row.note}" for row in group if row.note)
-        name = _text(ours.op) + (f'<div class="note">{_text(notes)}</div>' if notes else "")
+        notes += [f"{ours.op} {ours.shape} {ours.dtype}, {row.impl}: {row.note}" for row in group if row.note]
         cells = [
-            name, _text(ours.shape), ours.dtype, _time(ours), time_text(ours.ms_median), speed_text(ours), roof,
+            _text(ours.op), _text(ours.shape), ours.dtype, _time(ours), time_text(ours.ms_median), speed_text(ours), roof,
             *(_time(named.get(peer)) for peer in peers), _ratio(ours.ratio),
             f"{100 * ours.aa:.1f} %" if ours.aa is not None else "", _error(ours),
             f"{ours.peak_mb:.0f} MB" if ours.peak_mb is not None else "",
@@ -162,7 +161,8 @@ def _rows(rows: Sequence[Row]) -> str:
         if "scaling" in heads:
             cells.append(f"{ours.scaling:.2f}x" if ours.scaling else "")
         lines.append(cells)
-    return _table(heads, lines, 3)
+    listed = "".join(f"<li>{_text(note)}</li>" for note in notes)
+    return _table(heads, lines, 3) + (f'<ul class="note">{listed}</ul>' if notes else "")
 
 
 def _time(row: Row | None) -> str:

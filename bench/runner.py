@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import opdsl as od
+from opdsl.runtime import memory
 
 from . import checks, roofs
 from .arrays import Array, Inputs, as_numpy, poison
@@ -19,6 +20,7 @@ from .rows import Row
 from .summary import Summary, same_twice, summarise
 from .timer import Timed, interleave
 
+PEERS_MARGIN = 100
 OURS, CONTROL, ALONE = "opdsl", "opdsl again", "opdsl on one thread"
 
 
@@ -60,7 +62,12 @@ class Contender:
         except Exception as error:  # noqa: BLE001 - one implementation's failure must not end the run
             verdict = checks.Verdict(float("inf"), 0.0, f"{type(error).__name__}: {str(error).splitlines()[0]}")
         self.error, self.allowed = max(self.error, verdict.error), verdict.allowed
-        if verdict.problem and not self.problem:
+        if not verdict.problem or self.problem:
+            return
+        if self.name != OURS and verdict.error <= PEERS_MARGIN * verdict.allowed:
+            # A peer may choose a faster and less exact way, Winograd's convolution say. It counts, and the report says so.
+            self.notes[:] = [f"less exact than we allow ourselves: {verdict.problem}"]
+        else:
             self.problem = f"{when}{verdict.problem}"
 
 
@@ -135,6 +142,7 @@ def _prepare(
         contender = Contender(name, call, out)
         contender.check(problem, truth, "")
         if not contender.problem:
+            memory.trim()  # workspaces that are kept for reuse shall count
             contender.peak = peak_memory(call)
         contenders.append(contender)
     return contenders

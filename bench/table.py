@@ -70,7 +70,7 @@ def show(rows: Sequence[Row], bars: Sequence[BarResult], title: str) -> None:
     lines = [cells(group) for group in by_case(rows)]
     used = [n for n in range(len(COLUMNS)) if n < 4 or any(line[n] for line in lines)]
     heads = tuple(COLUMNS[n] for n in used)
-    _print_table(title, heads, [tuple(line[n] for n in used) for line in lines])
+    print_table(title, heads, [tuple(line[n] for n in used) for line in lines])
     for row in rows:
         if row.note and (row.correct is not True or row.impl == "opdsl"):
             print(f"  {row.op} {row.shape} {row.dtype}, {row.impl}: {row.note}")
@@ -88,10 +88,11 @@ def show(rows: Sequence[Row], bars: Sequence[BarResult], title: str) -> None:
             (marks[b.passed], b.suite, b.text, "-" if b.value is None else f"{b.value:.3g}", b.bound, b.detail)
             for b in bars
         ]
-        _print_table("targets", ("", "suite", "target", "found", "bound", ""), found)
+        print_table("targets", ("", "suite", "target", "found", "bound", ""), found)
 
 
-def _print_table(title: str, heads: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+def print_table(title: str, heads: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """A table of texts."""
     try:
         from rich.console import Console
         from rich.table import Table

@@ -24,7 +24,8 @@ class Timed:
     before: Callable[[], object] | None = None
 
 
-def _batch(timed: Timed, calls: int) -> float:
+def batch(timed: Timed, calls: int) -> float:
+    """Seconds that so many calls take."""
     if timed.before is not None:
         timed.before()
     call = timed.call
@@ -35,10 +36,11 @@ def _batch(timed: Timed, calls: int) -> float:
     return time.perf_counter() - start
 
 
-def _calls_per_batch(timed: Timed, batch_seconds: float) -> int:
+def calls_per_batch(timed: Timed, batch_seconds: float) -> int:
+    """How many calls take about so long; also what warms everything up."""
     calls = 1
     while True:
-        seconds = min(_batch(timed, calls), _batch(timed, calls))
+        seconds = min(batch(timed, calls), batch(timed, calls))
         if seconds >= batch_seconds / 2:
             return max(1, round(calls * min(1.0, batch_seconds / seconds)))
         calls = max(2 * calls, min(16 * calls, int(calls * batch_seconds / max(seconds, 1e-7))))
@@ -52,13 +54,13 @@ def interleave(
     enabled = gc.isenabled()
     gc.disable()
     try:
-        calls = {name: _calls_per_batch(competitors[name], batch_seconds) for name in names}
+        calls = {name: calls_per_batch(competitors[name], batch_seconds) for name in names}
         times: dict[str, list[float]] = {name: [] for name in names}
         start = time.perf_counter()
         for turn in range(MOST_ROUNDS):
             order = names[turn % len(names) :] + names[: turn % len(names)]
             for name in order if turn % 2 else reversed(order):
-                times[name].append(_batch(competitors[name], calls[name]) / calls[name])
+                times[name].append(batch(competitors[name], calls[name]) / calls[name])
             used = time.perf_counter() - start
             if turn + 1 >= LEAST_ROUNDS and (used > seconds or (used > seconds / 3 and _is_settled(times))):
                 break
