@@ -37,9 +37,9 @@ def numbers(*shape: int, dtype: Any = np.float32) -> np.ndarray[Any, Any]:
 def counts_down(x: od.Tensor[od.f32, "N"], y: od.Tensor[od.f32, "N"], step: od.i64):
     t = od.copy_in(x[0:8])
     for k in range(4, 0, -1):
-        t = t * 2 + od.copy_in(x[k:k + 8])
+        t = t * 2 + od.copy_in(x[k : k + 8])
     for k in range(6, 0, step):
-        t = t - od.copy_in(x[k:k + 8])
+        t = t - od.copy_in(x[k : k + 8])
     od.copy_out(t, y[0:8])
 
 
@@ -62,8 +62,8 @@ def test_reversed_tiles_of_clipped_slices(target: str, shape: tuple[int, int]) -
 @od.kernel
 def bool_extremes(x: od.Tensor[od.bool, "N"], y: od.Tensor[od.bool, "N"], z: od.Tensor[od.bool, "N"]):
     for i in od.parallel(range(0, x.shape[0], 20)):
-        t = od.copy_in(x[i:i + 20])
-        od.copy_out(t, y[i:i + 20], mode="max")
+        t = od.copy_in(x[i : i + 20])
+        od.copy_out(t, y[i : i + 20], mode="max")
         od.copy_out(t, z[i + od.arange(20)], mode="min")
         od.copy_out(od.any(t), z[i], mode="max")
 

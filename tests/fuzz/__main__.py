@@ -15,10 +15,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.fuzz.check import check_program
-from tests.fuzz.sections import generate
-from tests.fuzz.shrink import shrink
-from tests.fuzz.worker import Check, Outcome, run_isolated
+from .check import check_program
+from .sections import generate
+from .shrink import shrink
+from .worker import Check, Outcome, run_isolated
 
 # How programs are compiled, by their seeds: one in sixteen as for users, most in the way that takes the least time.
 LEVELS = ("", "O1", "Og", "Og", "Og", "O1", "Og", "Og", "Og", "O1", "Og", "Og", "Og", "O1", "Og", "Og")

@@ -13,8 +13,9 @@ import numpy as np
 
 from opdsl.targets.interp.errors import RaceError
 from opdsl.targets.interp.values import NUMPY_DTYPES
-from tests.fuzz.pages import Pages
-from tests.fuzz.values import dtype_named
+
+from .pages import Pages
+from .values import dtype_named
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -117,7 +118,7 @@ def compare(name: str, result: Array, expected: Array, mode: Any) -> None:
 
 def _close(wide: Array, wanted: Array, dtype: np.dtype[Any], mode: Sequence[Any]) -> Array:
     kind, bound = mode
-    info = ml_dtypes.finfo(dtype)
+    info: Any = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
     with np.errstate(all="ignore"):
         size = np.maximum(np.abs(wanted), float(info.tiny))
         unit = 2.0 ** np.floor(np.log2(size)) * float(info.eps)

@@ -28,7 +28,8 @@ class Pages:
         """`count` elements whose end (or beginning) is that of the accessible memory."""
         size = count * dtype.itemsize
         inner = -(-max(size, 1) // PAGE) * PAGE
-        base = _libc.mmap(None, inner + 2 * PAGE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANON, -1, 0)
+        access, sharing = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANON
+        base = _libc.mmap(None, inner + 2 * PAGE, access, sharing, -1, 0)
         if base is None or base == ctypes.c_void_p(-1).value:
             raise MemoryError(f"mmap of {inner} bytes")
         self._regions.append((base, inner + 2 * PAGE))
@@ -37,7 +38,7 @@ class Pages:
                 raise OSError(ctypes.get_errno(), "mprotect")
         start = base + PAGE + (inner - size if at_end else 0)
         memory = (ctypes.c_char * size).from_address(start)
-        return np.frombuffer(memory, np.uint8).view(dtype) if size else np.empty(0, dtype)
+        return np.frombuffer(memoryview(memory), np.uint8).view(dtype) if size else np.empty(0, dtype)
 
     def array(
         self, shape: Sequence[int], dtype: np.dtype[Any], layout: str, at_end: bool

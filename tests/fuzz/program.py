@@ -6,8 +6,9 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from opdsl.ir.types import DType, f32, i64
-from tests.fuzz.values import od
+from opdsl.ir.types import DType
+
+from .values import od
 
 Dim = int | str
 
@@ -26,8 +27,12 @@ class Tensor:
 
     def plan(self) -> dict[str, Any]:
         return {
-            **{"dtype": self.dtype.name, "dims": self.dims, "data": self.data, "layout": self.layout},
-            **{"role": self.role, "compare": self.compare},
+            "dtype": self.dtype.name,
+            "dims": self.dims,
+            "data": self.data,
+            "layout": self.layout,
+            "role": self.role,
+            "compare": self.compare,
         }
 
 
@@ -129,6 +134,3 @@ class Program:
                 "",
             ]
         )
-
-
-__all__ = ["Dim", "Program", "Tensor", "f32", "i64"]

@@ -6,9 +6,10 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from opdsl.ir.types import DType, bool_, f32, f64
-from tests.fuzz.program import Program
-from tests.fuzz.values import HALVES, Shape, Val, broadcast, od, tuple_text, whole_in
+from opdsl.ir.types import DType, bool_, f32, i64
+
+from .program import Program
+from .values import HALVES, Shape, Val, broadcast, od, whole_in
 
 LITERALS = (0.0, 1.0, -1.0, 0.5, 2.0, -3.0, 0.1, 7.0)
 WHOLES = (0, 1, 2, 3, 5, 7)
@@ -95,8 +96,6 @@ class Scope:
             whole = 100.0
         if dtype == bool_:
             whole = 1.0
-        if value.dtype.is_integer and dtype.is_integer and whole is None and dtype.kind == "uint":
-            whole = None
         if value.whole is not None and dtype.kind == "uint" and value.dtype.kind != "uint":
             whole = None  # negative numbers wrap
             if value.dtype.is_float:
@@ -121,7 +120,7 @@ class Scope:
     def scalar_of(self, dtype: DType) -> Val:
         """A scalar that is known at run time only: an argument, or something of a loop variable."""
         if self.indices and dtype.is_integer and self.chance(0.5):
-            return self.cast(Val(self.rng.choice(self.indices), _i64(), ()), dtype)
+            return self.cast(Val(self.rng.choice(self.indices), i64, ()), dtype)
         if dtype.is_float:
             number = self.rng.choice([1.5, -2.0, 3.25, 0.1])
             if dtype in HALVES:
@@ -134,21 +133,9 @@ class Scope:
         name = self.rng.choice(known) if known and self.chance(0.7) else self.program.scalar(dtype, number)
         return Val(name, dtype, ())
 
-    def shape_text(self, shape: Shape) -> str:
-        return tuple_text(shape)
-
 
 def _size(shape: Shape) -> int:
     count = 1
     for n in shape:
         count *= n
     return count
-
-
-def _i64() -> DType:
-    from opdsl.ir.types import i64
-
-    return i64
-
-
-__all__ = ["Scope", "bool_", "f32", "f64"]

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from opdsl.ir.types import DType, f32, f64, i8, i32, i64
-from tests.fuzz import elementwise, reductions, shapes, transfers
-from tests.fuzz.program import Program
-from tests.fuzz.scope import Scope
-from tests.fuzz.transfers import Piece
-from tests.fuzz.values import USUAL, Shape, Val, broadcast, tuple_text
+
+from . import elementwise, reductions, shapes, transfers
+from .program import Program
+from .scope import Scope
+from .transfers import Piece
+from .values import USUAL, Shape, Val, broadcast, tuple_text
 
 Maker = Callable[[Scope], Val | None]
 
@@ -138,7 +139,8 @@ def _new_value(scope: Scope, target: Val) -> str:
     other = scope.cast(scope.rng.choice(fitting), target.dtype).text
     if target.dtype.is_bool:
         return f"{target.text} ^ {other}"
-    return scope.rng.choice([f"{target.text} + {other}", f"od.maximum({target.text}, {other})", f"{other} - {target.text}"])
+    name = target.text
+    return scope.rng.choice([f"{name} + {other}", f"od.maximum({name}, {other})", f"{other} - {name}"])
 
 
 def loop(scope: Scope, depth: int, is_while: bool) -> None:
@@ -158,7 +160,8 @@ def loop(scope: Scope, depth: int, is_while: bool) -> None:
             if known:
                 tensor, axis = scope.rng.choice(known)
                 stop = f"od.minimum({tensor.name}.shape[{axis}], {3 * step})"
-        bounds = scope.rng.choice([f"0, {stop}, {step}", f"0, {stop}, {step}", f"{stop}, 0, -{step}", f"-1, {stop}, {step}"])
+        up, down, early = f"0, {stop}, {step}", f"{stop}, 0, -{step}", f"-1, {stop}, {step}"
+        bounds = scope.rng.choice([up, up, down, early])
         kind = "range({})" if "-" in bounds[-3:] or scope.chance(0.5) else "od.pipelined(range({}), depth=2)"
         scope.line(f"for {counter} in {kind.format(bounds)}:")
     inner.indices.append(counter)
@@ -193,7 +196,7 @@ DOT_DTYPES = ("f32", "f32", "f64", "f16", "bf16", "f8e4m3", "f8e5m2", "i8", "u8"
 
 def matmul_loop(scope: Scope) -> None:
     """A product that adds up in a loop: the shapes, layouts and extras that real kernels have."""
-    from tests.fuzz.values import dtype_named
+    from .values import dtype_named
 
     rng = scope.rng
     dtype = dtype_named(rng.choice(DOT_DTYPES))
@@ -218,8 +221,9 @@ def matmul_loop(scope: Scope) -> None:
     b_text = f"{right.text}.T" if transposed_b else right.text
     if scope.chance(0.15) and dtype.is_float:
         a_text, b_text = f"-({a_text})", f"od.maximum({b_text}, -2)"
-    form = rng.choice(["{c} += od.dot({a}, {b})"] * 3 + ["{c} = {c} * 2 + od.dot({a}, {b})", "{c} = od.dot({a}, {b}) - {c}"])
-    inner.line(form.format(c=name, a=a_text, b=b_text))
+    product = f"od.dot({a_text}, {b_text})"
+    forms = [*[f"{name} += {product}"] * 3, f"{name} = {name} * 2 + {product}", f"{name} = {product} - {name}"]
+    inner.line(rng.choice(forms))
     scope.pool.append(Val(name, total, shape, 2.0**trips * trips * k * 16 if total.is_float else None, total.is_float))
 
 
@@ -327,7 +331,7 @@ def read_modify_write(scope: Scope, pieces: list[Piece], dims: list[str], shape:
 
 
 def in_place(program: Program) -> None:
-    """An input and an output that the call passes one array for: each iteration reads what it writes."""
+    """An input and an output that the call passes one array for."""
     rng = program.rng
     scope = Scope(program)
     dtype = rng.choice([d for d in USUAL if not d.is_bool])
@@ -338,16 +342,41 @@ def in_place(program: Program) -> None:
     source.layout = target.layout
     target.compare = "zero" if dtype.is_float else "exact"
     program.same[source.name] = target.name
-    scope.line(f"{dims[0]} = {target.name}.shape[0]")
-    name = program.fresh("i")
-    scope.line(f"for {name} in od.parallel(range(0, {dims[0]}, {length})):")
+    if rng.random() < 0.5:
+        _in_order(scope, source.name, target.name, dtype, (length, width))
+    else:
+        _each_its_own(scope, source.name, target.name, dims[0], dtype, (length, width))
+
+
+def _each_its_own(scope: Scope, source: str, target: str, symbol: str, dtype: DType, shape: Shape) -> None:
+    """A parallel loop, whose iterations write what they alone read."""
+    length, width = shape
+    scope.line(f"{symbol} = {target}.shape[0]")
+    name = scope.program.fresh("i")
+    scope.line(f"for {name} in od.parallel(range(0, {symbol}, {length})):")
     inner = scope.inner()
     inner.indices.append(name)
     index = f"{name}:{name} + {length}, 0:{width}"
-    value = inner.let(Val(f"od.copy_in({source.name}[{index}])", dtype, (length, width), 4.0))
-    compute(inner, rng.randint(1, 3))
-    for _ in range(rng.randint(1, 2)):
-        inner.line(f"od.copy_out({_new_value(inner, replace(value))}, {target.name}[{index}])")
+    value = inner.let(Val(f"od.copy_in({source}[{index}])", dtype, shape, 4.0))
+    compute(inner, scope.rng.randint(1, 3))
+    for _ in range(scope.rng.randint(1, 2)):
+        inner.line(f"od.copy_out({_new_value(inner, value)}, {target}[{index}])")
+
+
+def _in_order(scope: Scope, source: str, target: str, dtype: DType, shape: Shape) -> None:
+    """Reads by one name and writes by the other, of parts that overlap."""
+    length, width = shape
+    value = Val("", dtype, shape, None, dtype.is_float)
+    for _ in range(scope.rng.randint(2, 4)):
+        row = scope.rng.randint(0, 3)
+        index = f"{row}:{row + length}, 0:{width}"
+        if scope.chance(0.5):
+            compute(scope, 1)
+        if value.text and scope.chance(0.5):
+            scope.line(f"od.copy_out({_new_value(scope, value)}, {target}[{index}])")
+        else:
+            value = scope.let(replace(value, text=f"od.copy_in({scope.rng.choice([source, target])}[{index}])"))
+    scope.line(f"od.copy_out({_new_value(scope, value)}, {target}[0:{length}, 0:{width}])")
 
 
 def generate(seed: int) -> str:
@@ -355,5 +384,5 @@ def generate(seed: int) -> str:
     rng = random.Random(seed)
     program = Program(seed, rng)
     for _ in range(rng.randint(1, 2)):
-        rng.choices([flat, grid, in_place], [5, 5, 1])[0](program)
+        rng.choices([flat, grid, in_place], [5, 5, 2])[0](program)
     return program.text()

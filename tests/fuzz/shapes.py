@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from tests.fuzz.elementwise import joined
-from tests.fuzz.scope import Scope
-from tests.fuzz.values import Shape, Val, broadcast, tuple_text
+from .elementwise import joined
+from .scope import Scope
+from .values import Shape, Val, broadcast, tuple_text
 
 
 def _moved(value: Val, text: str, shape: Shape) -> Val:
@@ -93,12 +93,12 @@ def concat(scope: Scope) -> Val | None:
     if a is None:
         return None
     axis = scope.rng.randrange(len(a.shape))
+    rank, others = len(a.shape), a.shape[:axis] + a.shape[axis + 1 :]
 
     def fits(v: Val) -> bool:
-        others = tuple(n for i, n in enumerate(v.shape) if i != axis)
-        return len(v.shape) == len(a.shape) and others == tuple(n for i, n in enumerate(a.shape) if i != axis)
+        return len(v.shape) == rank and v.shape[:axis] + v.shape[axis + 1 :] == others
 
-    b = scope.any_tile(fits) or a
+    b: Val = scope.any_tile(fits) or a
     if joined(a, b) is None:
         b = scope.cast(b, a.dtype)
     dtype = joined(a, b)

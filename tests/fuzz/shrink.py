@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.fuzz.program import plan_lines
+from .program import plan_lines
 
 Fails = Callable[[str], bool]
 
@@ -26,7 +26,7 @@ def shrink(text: str, fails: Fails, budget: int = 300) -> str:
     progress = True
     while progress and tries < budget:
         progress = False
-        for step in (_fewer_runs, _without_blocks, _without_lines, _unindented, _constants, _plain_layouts, _fewer_arguments):
+        for step in STEPS:
             moved = True
             while moved and tries < budget:
                 moved = False
@@ -126,4 +126,4 @@ def _fewer_arguments(text: str) -> Iterator[str]:
                 yield _joined(kept, body, {**plan, group: changed, "same": same})
 
 
-__all__ = ["shrink"]
+STEPS = (_fewer_runs, _without_blocks, _without_lines, _unindented, _constants, _plain_layouts, _fewer_arguments)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from opdsl.ir.types import DType, bool_, i32, i64
-from tests.fuzz.program import Dim, Tensor
-from tests.fuzz.scope import Scope
-from tests.fuzz.values import USUAL, Shape, Val, tuple_text
+
+from .program import Dim, Tensor
+from .scope import Scope
+from .values import USUAL, Shape, Val, broadcast
 
 DATA = {"float": ("small", "small", "real", "special", "unit"), "int": ("small", "full"), "uint": ("small", "full")}
 
@@ -48,8 +48,8 @@ def slice_piece(scope: Scope, length: int) -> Piece:
     step = scope.rng.choice([1] * 8 + [2, 3])
     if start == "0" and length > 1 and scope.chance(0.15):
         first = -scope.rng.randint(1, min(length - 1, 4))
-        stop = first + length
-        return Piece(f"{first}:{stop}", max(1, stop + scope.rng.choice([-1, 0, 0, 3])), length)
+        end = first + length
+        return Piece(f"{first}:{end}", max(1, end + scope.rng.choice([-1, 0, 0, 3])), length)
     stop = f"{start} + {length * step}" if not start.isdigit() else str(int(start) + length * step)
     dim = reach + length * step + scope.rng.choice([-3, -1, 0, 0, 2])
     return Piece(f"{start}:{stop}" + (f":{step}" if step > 1 else ""), max(1, dim), length)
@@ -74,7 +74,8 @@ def input_for(scope: Scope, dtype: DType, pieces: list[Piece], data: str | None 
         t
         for t in scope.program.tensors
         if t.role == "in" and t.dtype == dtype and len(t.dims) == len(pieces) and data in (None, t.data)
-        if t.data != "ids" and t.name not in scope.program.same
+        if t.data != "ids"
+        and t.name not in scope.program.same
         and all(p.text != ":" or d == p.dim for p, d in zip(pieces, t.dims, strict=True))
     ]
     if known and scope.chance(0.4):
@@ -119,7 +120,7 @@ def load_scalar(scope: Scope, dtype: DType) -> Val:
 
 def ids(scope: Scope, shape: Shape, reach: int) -> Val:
     """A tile of indices, some of them out of range."""
-    known = [v for v in scope.tiles(lambda v: v.dtype.is_integer and v.shape == shape)]
+    known = scope.tiles(lambda v: v.dtype.is_integer and v.shape == shape)
     if known and scope.chance(0.3):
         value = scope.rng.choice(known)
         return scope.cast(value, i64) if value.dtype.name != "i32" else value
@@ -137,6 +138,7 @@ def gather(scope: Scope) -> Val | None:
     if a is None:
         return None
     rows = scope.rng.choice([4, 9, 16])
+    shape: Shape
     if len(a.shape) == 2 and scope.chance(0.4):
         index = ids(scope, a.shape, rows)  # pairs of indices give single elements
         columns = f"od.cast({a.text}, od.i64) & 7" if a.dtype.is_integer else f"od.arange({a.shape[1]})[None, :]"
@@ -206,15 +208,13 @@ def scatter(scope: Scope, value: Val) -> None:
     if value.dtype.is_integer or value.whole is not None:
         modes += ["add", "add"]
     mode = scope.rng.choice([m for m in modes if not (value.dtype.is_bool and m == "add")])
-    if mode == "add" and value.dtype.is_float:
-        if value.dtype.bits < 32 or (value.whole or 0) > 64:
-            return
+    if mode == "add" and value.dtype.is_float and (value.dtype.bits < 32 or (value.whole or 0) > 64):
+        return
     pieces = [Piece(index.text, rows, None)]
     for n in value.shape[1:]:
         pieces.append(slice_piece(scope, n))
-    tensor = scope.program.tensor(value.dtype, _dims(scope, pieces), "inout", data_kind(scope, value.dtype) if mode != "add" else "small")
-    if value.dtype.is_bool:
-        tensor.data = "bools"
+    data = "small" if mode == "add" else data_kind(scope, value.dtype)
+    tensor = scope.program.tensor(value.dtype, _dims(scope, pieces), "inout", data)
     tensor.compare = compare_mode(value)
     if value.dtype.is_float and mode != "set":
         tensor.compare = "zero"
@@ -232,18 +232,11 @@ def chain(scope: Scope, shape: Shape) -> None:
         index = ", ".join(p.text for p in pieces)
         value = scope.let(Val(f"od.copy_in({tensor.name}[{index}])", dtype, shape, None, dtype.is_float))
         other = scope.partner(shape)
-        if other is not None and math.prod(other.shape or (1,)) <= math.prod(shape):
-            from tests.fuzz.values import broadcast
-
-            if broadcast(other.shape, shape) == shape:
-                value = scope.let(
-                    Val(f"od.maximum({value.text}, {scope.cast(other, dtype).text})", dtype, shape, None, dtype.is_float)
-                )
+        if other is not None and broadcast(other.shape, shape) == shape:
+            text = f"od.maximum({value.text}, {scope.cast(other, dtype).text})"
+            value = scope.let(Val(text, dtype, shape, None, dtype.is_float))
         pieces = [slice_piece(scope, n) for n in shape]
         mode = scope.rng.choice(["", "", ', mode="add"', ', mode="min"'])
         if mode and dtype.is_float and "add" in mode:
             mode = ', mode="max"'
         scope.line(f"od.copy_out({value.text}, {tensor.name}[{', '.join(p.text for p in pieces)}]{mode})")
-
-
-__all__ = ["Piece", "chain", "gather", "ids", "load", "load_scalar", "scatter", "store", "tuple_text"]

@@ -12,7 +12,8 @@ INTEGERS = (i64, i32, i16, i8, u32, u16, u8)
 ALL = (*FLOATS, *INTEGERS, bool_)
 HALVES = (f16, bf16, f8e4m3, f8e5m2)
 # Some dtypes turn up more often, because more of the code generator is about them.
-USUAL = (f32, f32, f32, f32, f64, f64, f16, f16, bf16, bf16, f8e4m3, f8e5m2, i64, i32, i32, i16, i8, u32, u16, u8, bool_)
+USUAL_NAMES = "f32 f32 f32 f32 f64 f64 f16 f16 bf16 bf16 f8e4m3 f8e5m2 i64 i32 i32 i16 i8 u32 u16 u8 bool"
+USUAL = tuple(DTYPES[name] for name in USUAL_NAMES.split())
 
 DIGITS = {f64: 53, f32: 24, f16: 11, bf16: 8, f8e4m3: 4, f8e5m2: 3}
 """Bits of a float's mantissa, the hidden one included: integers up to 2 ** DIGITS are exact."""

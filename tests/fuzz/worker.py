@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import pickle
 import select
@@ -70,6 +71,7 @@ def run_isolated(check: Check, items: Iterable[int], timeout: float = 120.0) -> 
         if child == 0:
             os.close(source)
             status = 1
+            faulthandler.disable()
             with contextlib.suppress(BaseException):
                 _serve(check, waiting, output)
                 status = 0
@@ -98,7 +100,8 @@ def run_isolated(check: Check, items: Iterable[int], timeout: float = 120.0) -> 
                     os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
         if failure == "crash":
-            by = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
+            exit_text = f"exit {os.waitstatus_to_exitcode(status)}"
+            by = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else exit_text
             failure = f"Crash {by}: the process ended"
         if failure:
             yield Outcome(waiting.pop(0), failure)
