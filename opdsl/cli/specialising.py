@@ -16,6 +16,12 @@ from opdsl.ir.types import DTYPES, DType
 from opdsl.lang.kernel import Kernel
 
 
+def default_size(kernel: Kernel) -> int:
+    """The size of dims of made-up arguments: the more dims, the smaller."""
+    count = len(kernel.signature.symbols)
+    return 256 if count <= 3 else 64 if count <= 5 else 8
+
+
 @dataclass(frozen=True)
 class Specialisation:
     """A kernel compiled for these dtypes and constexprs. `dims` are the sizes given, bound ones and others."""
@@ -64,7 +70,9 @@ class Options:
     def __init__(
         self, arguments: argparse.Namespace, kernels: Sequence[Kernel], module: ModuleType, all_dims: bool = False
     ) -> None:
-        """With `all_dims`, for a run, `--dim` may also give sizes that are no constexprs."""
+        """With `all_dims`, for a run, `--dim` may also give sizes that are no constexprs, and those that it does not give
+        get one."""
+        self.all_dims = all_dims
         self.dtypes = self._read_dtypes(arguments.dtype)
         self.constexprs = {name: _value(text, module) for name, text in _pairs(arguments.set, "--set")}
         self.dims = {name: _size(name, text) for name, text in _pairs(arguments.dim, "--dim")}
@@ -122,8 +130,8 @@ class Options:
         constexprs = {n: v for n, v in self.constexprs.items() if n in signature.constexprs}
         bound = [name for name in signature.constexprs if name in signature.symbols]
         for name in bound:
-            if name in self.dims:
-                constexprs[name] = self.dims[name]
+            if name in self.dims or self.all_dims and name not in constexprs:
+                constexprs[name] = self.dims.get(name, default_size(kernel))
             elif name in constexprs:
                 constexprs[name] = _size(name, repr(constexprs[name]))
         self._check_complete(kernel, constexprs)
