@@ -80,10 +80,10 @@ struct SizeClass {
   size_t bytes;
 };
 
-// The smallest class that holds `bytes`; classes from 2 MiB up are multiples of 2 MiB.
+// The smallest class that holds `bytes`; above kHugeFrom, classes are multiples of 2 MiB.
 SizeClass size_class_of(size_t bytes) {
   if (bytes < kCacheLine) bytes = kCacheLine;
-  const size_t unit = bytes > kHugePage - kCacheLine ? kHugePage : kCacheLine;
+  const size_t unit = bytes > kHugeFrom ? kHugePage : kCacheLine;
   bytes = (bytes + unit - 1) / unit * unit;
   const int doubling = 63 - __builtin_clzll(bytes);
   size_t step = (size_t{1} << doubling) / kStepsPerDoubling;

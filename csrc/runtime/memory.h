@@ -10,8 +10,10 @@ namespace opdsl {
 
 constexpr size_t kCacheLine = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
+// Larger requests get huge pages: on 4 KiB pages, hardware prefetching stops at every page.
+constexpr size_t kHugeFrom = size_t{128} << 10;
 
-// 64-byte aligned memory, 2 MiB aligned and huge-page advised from 2 MiB up; null where there is none.
+// 64-byte aligned memory, 2 MiB aligned and huge-page advised above kHugeFrom; null where there is none.
 void* memory_allocate(size_t bytes) noexcept;
 void memory_release(void* block) noexcept;
 
