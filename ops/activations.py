@@ -22,7 +22,7 @@ def relu_(x):
 
 @od.function
 def silu_(x):
-    return x * od.sigmoid(x)
+    return x / (1.0 + od.exp(-x))
 
 
 @od.function

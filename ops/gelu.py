@@ -26,8 +26,9 @@ def gelu_erf_(x):
 
 @od.function
 def gelu_tanh_(x):
-    # 0.5 (1 + tanh(u)) = sigmoid(2 u): one exponential and a division.
-    return x * od.sigmoid(x * (2.0 * math.sqrt(2.0 / math.pi)) * (1.0 + 0.044715 * (x * x)))
+    # 0.5 (1 + tanh(u)) = 1 / (1 + exp(-2 u)): one exponential, to base 2 so that its scale is in the constants.
+    scale = -2.0 * math.sqrt(2.0 / math.pi) * math.log2(math.e)
+    return x / (1.0 + od.exp2(x * (scale + 0.044715 * scale * (x * x))))
 
 
 _forms = {

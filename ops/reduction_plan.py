@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 from opdsl.ops import reduction_kernels as kernels
 from opdsl.ops import tiling
 from opdsl.ops.arguments import Array, as_array, check_axes, check_out, checked_dtype, empty, like, numpy_dtype
-from opdsl.ops.launching import run
+from opdsl.ops.launching import FastCall, run
 
 from opdsl.ir.types import DType, f32, f64, i64
 from opdsl.lang.function import Function
@@ -94,16 +94,18 @@ def reduce(
     identity: Any,
     dtype: DType,
     after: Function = kernels.total_of,
-) -> None:
-    """out (outer, kept) = after(the reduction of the view, count)."""
+) -> FastCall | None:
+    """out (outer, kept) = after(the reduction of the view, count). Gives the launch, if one was enough."""
     kernel = kernels.reduce_rows if view.along_rows else kernels.reduce_columns
     constexprs = {"kind": kind, "identity": identity, "dtype": dtype, **view.tile, "CHUNK": view.chunk}
     if view.length <= view.chunk:
-        run(kernel, (view.array, view.with_parts(out), count), target, after=after, **constexprs)
-        return
+        call = FastCall(kernel, **constexprs, after=after)
+        run(kernel, (view.array, view.with_parts(out), count), target, **call.constexprs)
+        return call
     parts = _parts(view, dtype)
-    run(kernel, (view.array, parts, count), target, after=kernels.total_of, **constexprs)
+    run(kernel, (view.array, parts, count), target, **constexprs, after=kernels.total_of)
     reduce(View(parts, view.along_rows), out, count, target, kind=kind, identity=identity, dtype=dtype, after=after)
+    return None
 
 
 def sum_about(
