@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from opdsl.ir.types import DType, f32, f64, i8, i32, i64
+from opdsl.ir.types import DType, f32, i8, i32, i64
 
-from . import elementwise, reductions, shapes, transfers
+from . import elementwise, products, reductions, shapes, transfers
 from .program import Program
 from .scope import Scope
 from .transfers import Piece
@@ -85,7 +85,7 @@ def control(scope: Scope, depth: int) -> None:
     """A loop or a branch."""
     kind = scope.rng.choice(["for", "for", "for", "while", "if", "if", "matmul"])
     if kind == "matmul":
-        matmul_loop(scope)
+        products.matmul_loop(scope)
     elif kind == "if":
         branch(scope, depth)
     else:
@@ -189,60 +189,6 @@ def branch(scope: Scope, depth: int) -> None:
         block(inner, depth)
         _update(inner, carried)
         inner.line("pass")
-
-
-DOT_DTYPES = ("f32", "f32", "f64", "f16", "bf16", "f8e4m3", "f8e5m2", "i8", "u8", "i16", "i32")
-
-
-def matmul_loop(scope: Scope) -> None:
-    """A product that adds up in a loop: the shapes, layouts and extras that real kernels have."""
-    from .values import dtype_named
-
-    rng = scope.rng
-    dtype = dtype_named(rng.choice(DOT_DTYPES))
-    total: DType = i32 if dtype.is_integer else f64 if dtype == f64 else f32
-    m, n = rng.choice([1, 2, 5, 8, 16, 17, 33]), rng.choice([1, 3, 8, 16, 17, 32, 40])
-    k = rng.choice([1, 2, 4, 8, 13, 16])
-    trips = rng.randint(1, 3)
-    batch = (rng.choice([2, 3]),) if scope.chance(0.15) else ()
-    transposed_a, transposed_b = scope.chance(0.3) and not batch, scope.chance(0.3) and not batch
-    name, counter = scope.program.fresh("c"), scope.program.fresh("k")
-    shape = (*batch, m, n)
-    scope.line(f"{name} = od.zeros({tuple_text(shape)}, od.{total.name})")
-    bounds = f"range(0, {trips * k}, {k})"
-    scope.line(f"for {counter} in {f'od.pipelined({bounds}, depth=2)' if scope.chance(0.5) else bounds}:")
-    inner = scope.inner()
-    inner.indices.append(counter)
-    a = _operand(inner, dtype, batch, m, k, transposed_a, counter, True)
-    b = _operand(inner, dtype, batch, k, n, transposed_b, counter, False)
-    left = inner.let(a)
-    right = inner.let(b)
-    a_text = f"{left.text}.T" if transposed_a else left.text
-    b_text = f"{right.text}.T" if transposed_b else right.text
-    if scope.chance(0.15) and dtype.is_float:
-        a_text, b_text = f"-({a_text})", f"od.maximum({b_text}, -2)"
-    product = f"od.dot({a_text}, {b_text})"
-    forms = [*[f"{name} += {product}"] * 3, f"{name} = {name} * 2 + {product}", f"{name} = {product} - {name}"]
-    inner.line(rng.choice(forms))
-    scope.pool.append(Val(name, total, shape, 2.0**trips * trips * k * 16 if total.is_float else None, total.is_float))
-
-
-def _operand(
-    scope: Scope, dtype: DType, batch: Shape, rows: int, columns: int, transposed: bool, counter: str, left: bool
-) -> Val:
-    shape = (*batch, columns, rows) if transposed else (*batch, rows, columns)
-    inner_axis = len(shape) - 1 if left != transposed else len(shape) - 2
-    pieces = []
-    for axis, extent in enumerate(shape):
-        if axis == inner_axis:
-            size = extent * scope.rng.randint(1, 3) + scope.rng.choice([-1, 0, 0, 1])
-            pieces.append(Piece(f"{counter}:{counter} + {extent}", max(1, size), extent))
-        else:
-            pieces.append(transfers.slice_piece(scope, extent))
-    tensor = transfers.input_for(scope, dtype, pieces, "small")
-    pad = ", pad=1" if scope.chance(0.1) else ""
-    text = f"od.copy_in({tensor.name}[{', '.join(p.text for p in pieces)}]{pad})"
-    return Val(text, dtype, shape, 4.0)
 
 
 def outputs(scope: Scope, count: int, grid: list[Piece] | None = None, dims: tuple[int | str, ...] = ()) -> None:
@@ -384,5 +330,5 @@ def generate(seed: int) -> str:
     rng = random.Random(seed)
     program = Program(seed, rng)
     for _ in range(rng.randint(1, 2)):
-        rng.choices([flat, grid, in_place], [5, 5, 2])[0](program)
+        rng.choices([flat, grid, in_place, products.matmul_grid], [5, 5, 2, 1])[0](program)
     return program.text()
