@@ -149,17 +149,9 @@ def transpose(case: Case) -> Problem:
         np.copyto(out, x.T)
         return out
 
-    ours = operator("copy")
-    if isinstance(ours, Implementation):
-        inner = ours.prepare
-        ours = Implementation(lambda arguments, out: inner([arguments[0].T], _contiguous(out, (n, m), arguments[0])))
-    peers = {"opdsl": ours, "torch": torch_peer(torch_copy, fresh=torch_fresh), "numpy": numpy_peer(numpy_copy)}
+    peers = {"opdsl": operator("transpose"), "torch": torch_peer(torch_copy, fresh=torch_fresh), "numpy": numpy_peer(numpy_copy)}
     size = size_of(operand)
     return Problem(f"{m}x{n}", [Input(*operand)], ((n, m), case.dtype), np.transpose, peers, size, size)
-
-
-def _contiguous(out: Array | None, shape: tuple[int, ...], like: Array) -> Array:
-    return np.empty(shape, like.dtype) if out is None else out
 
 
 def embedding(case: Case) -> Problem:
@@ -178,7 +170,7 @@ def embedding(case: Case) -> Problem:
         return np.take(table, ids, axis=0, out=out, mode="clip")  # "raise" copies through a buffer
 
     peers = {
-        "opdsl": operator("embedding", argument_order=(1, 0)),
+        "opdsl": operator("embedding", arrange=lambda table, ids: (ids, table)),
         "torch": torch_peer(torch_select, fresh=torch_embedding),
         "numpy": numpy_peer(numpy_take),
     }

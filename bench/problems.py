@@ -63,9 +63,12 @@ def size_of(*operands: tuple[Sequence[int], str]) -> int:
 
 
 def operator(
-    name: str, *, argument_order: Sequence[int] | None = None, **options: Any
+    name: str, *, arrange: Callable[..., Sequence[Any]] | None = None, **options: Any
 ) -> Implementation | Missing:
-    """The function `opdsl.ops.name`, called with the arguments (in `argument_order`) and `options`."""
+    """The function `opdsl.ops.name`, called with the arguments (or what `arrange(*arguments)` makes of them) and `options`.
+
+    Not having it is no error: the suite also runs on revisions that have fewer operators.
+    """
     import opdsl.ops
 
     function = getattr(opdsl.ops, name, None)
@@ -73,7 +76,7 @@ def operator(
         return Missing(f"opdsl.ops has no {name}")
 
     def prepare(arguments: list[Array], out: Array | None) -> Call:
-        ordered = arguments if argument_order is None else [arguments[n] for n in argument_order]
+        ordered = arguments if arrange is None else arrange(*arguments)
         if out is None:
             return functools.partial(function, *ordered, **options)
         return functools.partial(function, *ordered, out=out, **options)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from .arrays import Input
@@ -23,12 +21,10 @@ def matmul(case: Case) -> Problem:
     b = Input((*lead, n, k), case.dtype, axes=axes) if transposed else Input((*lead, k, n), case.dtype)
     out = ((*lead, m, n), "i32" if case.dtype == "i8" else case.dtype)
     if case.dtype == "i8":
-        options: dict[str, Any] = {"out_dtype": "i32"}
         peer = torch_peer(torch.ops.aten._int_mm.out, fresh=torch._int_mm)
     else:
-        options = {}
         peer = torch_peer(torch.bmm if batch else torch.matmul)
-    peers: dict[str, Implementation | Missing] = {"opdsl": operator("matmul", **options), "torch": peer}
+    peers: dict[str, Implementation | Missing] = {"opdsl": operator("matmul"), "torch": peer}
     if case.dtype in ("f32", "f64"):  # NumPy has no library for the others
         peers["numpy"] = numpy_peer(np.matmul)
     shape = f"{batch} x {m}x{k}x{n}" if batch else f"{m}x{k}x{n}"

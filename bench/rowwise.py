@@ -83,13 +83,13 @@ def softmax(case: Case) -> Problem:
 
 def layer_norm(case: Case) -> Problem:
     n = case.integer("n")
-    ours = operator("layer_norm", argument_order=None, normalized_shape=(n,), eps=EPS)
+    ours = operator("layer_norm", arrange=lambda x, weight, bias: (x, (n,), weight, bias, EPS))
     return _rows(case, 2, layer_norm_formula, {"opdsl": ours, "torch": torch_layer_norm()})
 
 
 def rms_norm(case: Case) -> Problem:
     n = case.integer("n")
-    ours = operator("rms_norm", argument_order=None, normalized_shape=(n,), eps=EPS)
+    ours = operator("rms_norm", arrange=lambda x, weight: (x, (n,), weight, EPS))
     return _rows(case, 1, rms_norm_formula, {"opdsl": ours, "torch": torch_rms_norm()})
 
 
