@@ -96,6 +96,7 @@ class Dots:
         self.fused: dict[Op, Op] = {}  # add -> its dot
         self.copies: dict[Op, list[Copy]] = {}  # copy_in -> what is copied there
         self.grid: Grid | None = None
+        self.fresh_accumulators: dict[Value, Op] = {}  # loop arguments that hold nothing yet when their loop begins
         units = zip(lowering.kernel.parameters, lowering.request.unit_axes, strict=True)
         self.unit_axis = dict(units)
         for op in walk(lowering.kernel.body):
@@ -359,8 +360,40 @@ class Dots:
                 return f"od::memo_chunk({free}, {' * '.join(counts)})"
         return "1"
 
-    def enter_loop(self, op: Op) -> None:
-        """A sequential loop begins; copies outside of any grid get their memory where they are made."""
+    # --- accumulators that begin as zeros ----------------------------------------------------------------------------------
+
+    def overwrites_first(self, argument: Value, init: Value, buffer: Buffer) -> bool:
+        """Whether a loop's accumulator may begin without zeros in it, since the first product overwrites it."""
+        body = self.facts.block_of[argument]
+        parent = self.facts.parents[body]
+        users = self.facts.users[argument]
+        if parent is None or parent[0].name != "for" or len(users) != 1 or buffer.strides[-1] != 1:
+            return False
+        loop, (add, region) = parent[0], users[0]
+        step = self.lowering.expressions.constant(loop.operands[2])
+        if add not in self.fused or region is not body or step is None or step <= 0 or not self._is_zero(init):
+            return False
+        place = body.arguments.index(argument) - 1
+        if body.terminator.operands[place] is not add.result or self.plans[self.fused[add]].method == "plain":
+            return False
+        self.fresh_accumulators[argument] = loop
+        return True
+
+    def _is_zero(self, value: Value) -> bool:
+        op = self.facts.op(value)
+        while op is not None and op.name == "broadcast":
+            value = op.operands[0]
+            op = self.facts.op(value)
+        return op is not None and op.name == "constant" and op.attributes["value"] == 0
+
+    def never_written(self, arguments: Sequence[Value], places: Sequence[Buffer | str], never: str) -> list[str]:
+        """What clears the accumulators of a loop that does not run."""
+        lines = []
+        for argument, place in zip(arguments, places, strict=True):
+            if argument in self.fresh_accumulators and isinstance(place, Buffer):
+                rows, columns = shape_of(argument.type)
+                lines.append(f"if ({never}) od::fill_rows({place.name}, {place.strides[0]}, {rows}, {columns});")
+        return lines
 
     # --- copies ----------------------------------------------------------------------------------------------------------
 
@@ -483,7 +516,12 @@ class Dots:
         right = self._operand(plan.right, dot.operands[0 if plan.swapped else 1], plan.swapped, left=False)
         target = self._target(op, init, result, plan.swapped)
         lowering.flush()
-        self._call(plan, left, right, target, init is not None, result)
+        overwrite = "true" if init is None else "false"
+        if init in self.fresh_accumulators:
+            loop = self.fresh_accumulators[init]
+            variable = lowering.expressions.scalars[loop.regions[0].arguments[0]].text
+            overwrite = f"{variable} == {self._scalar_text(loop.operands[0])}"
+        self._call(plan, left, right, target, overwrite, result)
         lowering.expressions.stored[result] = Stored(target)
 
     def _operand(self, source: Copy | View | None, value: Value, swapped: bool, left: bool) -> Matrix:
@@ -561,7 +599,8 @@ class Dots:
 
         return last(argument) > position[op]
 
-    def _call(self, plan: Plan, left: Matrix, right: Matrix, target: Buffer, accumulate: bool, result: Value) -> None:
+    def _call(self, plan: Plan, left: Matrix, right: Matrix, target: Buffer, overwrite: str, result: Value) -> None:
+        """The product into `target`, added to what is there unless the C++ condition `overwrite` holds."""
         code = self.lowering.code
         type = REGISTER[result.type.dtype]  # type: ignore[union-attr]
         rows, columns = shape_of(result.type)
@@ -574,13 +613,18 @@ class Dots:
         clipped = [r for r in (left.ranges[0], right.ranges[1]) if r not in (("0", str(rows)), ("0", str(columns)))]
         conditions = [c for c in (left.condition, right.condition) if c is not None]
         code.line(f"{{  {location_comment([plan.dot.location])}: dot")
-        flag = "true" if accumulate else "false"
-        if not accumulate and (clipped or conditions):
+        flag = {"true": "false", "false": "true"}.get(overwrite, f"!({overwrite})")
+        if overwrite != "false" and (clipped or conditions):
             # What lies outside is zero: needed only where something does.
             whole = [f"{high} - {low} == {size}" for (low, high), size in ((left.ranges[0], rows), (right.ranges[1], columns))]
-            flag = code.fresh("partial")
-            code.line(f"  const bool {flag} = !({' && '.join([*whole, *conditions])});")
-            code.line(f"  if ({flag}) od::fill_rows({target.name}, {c_stride}, {rows}, {columns});")
+            partial = " && ".join([*whole, *conditions])
+            flag = code.fresh("add")
+            clear = f"!({partial})" if overwrite == "true" else f"({overwrite}) && !({partial})"
+            code.line(f"  bool {flag} = {'false' if overwrite == 'true' else f'!({overwrite})'};")
+            code.line(f"  if ({clear}) {{")
+            code.line(f"    od::fill_rows({target.name}, {c_stride}, {rows}, {columns});")
+            code.line(f"    {flag} = true;")
+            code.line("  }")
         if (k0, k1) == (r0, r1):
             low, high = k0, k1
         else:

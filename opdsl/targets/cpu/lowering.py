@@ -19,6 +19,8 @@ from opdsl.targets.cpu.loop_ir import Buffer, Root, make_buffer
 from opdsl.targets.cpu.nests import Nests
 from opdsl.targets.cpu.places import location_comment
 from opdsl.targets.cpu.storage import choose_stored
+from opdsl.targets.cpu.transposition import emit as emit_transposed
+from opdsl.targets.cpu.transposition import transposed_loads
 
 ALIGNMENT = 64
 
@@ -85,6 +87,9 @@ class Lowering:
         self.sites: list[Site] = []
         self.nests = Nests(self.expressions, isa, self._place, self.report)
         self.stored_values = choose_stored(self.facts)
+        unit_axes = dict(zip(self.kernel.parameters, request.unit_axes, strict=True))
+        self.transposed = transposed_loads(self.facts, unit_axes, self.stored_values)
+        self.stored_values |= self.transposed.keys()
         self.arena = Arena("workspace")
         self.run = Run()
         self.dots = Dots(self)
@@ -108,6 +113,7 @@ class Lowering:
         includes = ['#include "simd/kernel.h"']
         includes += ['#include "simd/elementary.h"'] if uses_elementary else []
         includes += ['#include "simd/dot.h"'] if uses_dot else []
+        includes += ['#include "simd/transpose.h"'] if any("od::load_transposed" in line for line in body) else []
         includes += ['#include "simd/sort.h"'] if any("od::sort_" in line for line in body) else []
         includes += ['#include "simd/report.h"'] if self.sites else []
         lines = [
@@ -138,7 +144,8 @@ class Lowering:
             self.kernel.parameter_names, self.kernel.parameters, self.request.unit_axes, strict=True
         ):
             if isinstance(value.type, TensorType):
-                text, defined = tensor_text(self.code.fresh(name), value.type, unit, f"arrays[{arrays}]")
+                streams = self.facts.is_written_only(value)
+                text, defined = tensor_text(self.code.fresh(name), value.type, unit, f"arrays[{arrays}]", streams)
                 self.expressions.tensors[value] = text
                 lines += defined
                 arrays += 1
@@ -210,6 +217,8 @@ class Lowering:
         if not is_inline(op):
             assert op.name == "reshape"
             self._lower_reshape(op)
+        elif value in self.transposed:
+            emit_transposed(self, op, self.transposed[value])
         elif value in self.stored_values:
             self.store(value)
         self.dots.defined(op)
@@ -466,6 +475,8 @@ class Lowering:
         code.line(f"  for (od::i64 {task} = begin; {task} < end; ++{task}) {{")
         code.lines(scope.lines, 2)
         code.line("  }")
+        if any("od::store_past" in line for line in scope.lines):
+            code.line("  od::stream_fence();")
         code.line("};")
         chunk = total if ordered else self.dots.chunk(op, order, counts)
         code.line(f"od::run_grid(runtime, {total}, {chunk}, {arena.total()}, {run});")
@@ -503,10 +514,13 @@ class Lowering:
         places: list[Buffer | str] = []
         for value, argument in zip(values, arguments, strict=True):
             if isinstance(argument.type, TileType):
-                buffer = self.new_buffer(argument.name or "carried", argument.type)
-                self.run.roots.append(
-                    Root("tile", self._any_op(value), (), argument.type.shape, source=value, target=buffer)
-                )
+                buffer = self._outgoing_buffer(value)
+                if buffer is None:
+                    buffer = self.new_buffer(argument.name or "carried", argument.type)
+                    if not self.dots.overwrites_first(argument, value, buffer):
+                        self.run.roots.append(
+                            Root("tile", self._any_op(value), (), argument.type.shape, source=value, target=buffer)
+                        )
                 places.append(buffer)
             else:
                 places.append(self.code.fresh(argument.name or "carried"))
@@ -516,6 +530,15 @@ class Lowering:
                 dtype = argument.type.dtype  # type: ignore[union-attr]
                 self.code.line(f"{REGISTER[dtype]} {place} = {self._scalar(value)};")
         return places
+
+    def _outgoing_buffer(self, value: Value) -> Buffer | None:
+        """The memory of a loop's or product's result that nobody but the next loop reads: that loop may go on in it."""
+        stored, op = self.expressions.stored.get(value), self.facts.op(value)
+        users = self.facts.users[value]
+        if stored is None or stored.held or op is None or len(users) != 1 or users[0][1] is not self.facts.block_of[value]:
+            return None
+        owned = op.name in CONTROL_OPS or op.name == "dot" or self.dots.is_fused_add(op)
+        return stored.buffer if owned else None
 
     def _bind(self, values: Sequence[Value], places: Sequence[Buffer | str]) -> None:
         """Says that `values` now live in `places`."""
@@ -597,11 +620,12 @@ class Lowering:
         with self.code.scope() as scope:
             self.expressions.scalars[body.arguments[0]] = Register(variable, i64, False, self.code.level)
             self._bind_snapshot(body.arguments[1:], places)
-            self.dots.enter_loop(op)
             self._note_targets(op, body, places)
             self.lower_region(body)
             self._yield_into(body, places)
         self.report[mark:] = ["  " + line for line in self.report[mark:]]
+        for line in self.dots.never_written(body.arguments[1:], places, f"{start_text} >= {stop_text}"):
+            self.code.line(line)
         self.code.line(location_comment([op.location]))
         step_constant = self.expressions.constant(step)
         directions = {">": "<", "<": ">"} if step_constant is None else {"": "<" if step_constant >= 0 else ">"}
