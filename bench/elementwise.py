@@ -149,7 +149,11 @@ def transpose(case: Case) -> Problem:
         np.copyto(out, x.T)
         return out
 
-    peers = {"opdsl": operator("transpose"), "torch": torch_peer(torch_copy, fresh=torch_fresh), "numpy": numpy_peer(numpy_copy)}
+    peers = {
+        "opdsl": operator("transpose"),
+        "torch": torch_peer(torch_copy, fresh=torch_fresh),
+        "numpy": numpy_peer(numpy_copy),
+    }
     size = size_of(operand)
     return Problem(f"{m}x{n}", [Input(*operand)], ((n, m), case.dtype), np.transpose, peers, size, size)
 

@@ -92,13 +92,28 @@ OD_INLINE void store_past_caches(char* to, const char* from) {
 
 typedef od::i32 words __attribute__((vector_size(od::native_bytes), aligned(1), may_alias));
 
-// Reads `read` bytes and writes `written`: what both have is copied, the rest only read, or only written.
-template <bool Streaming>
+// What is summed up must not be of a type that may alias, or every store would send it to memory.
+typedef od::i32 sums __attribute__((vector_size(od::native_bytes)));
+
+// Reads `read` bytes and writes `written`: what both have is copied, the rest only read, or only written. `Ahead` bytes
+// before they are needed they are asked for, where the hardware's own prefetching does not do.
+template <bool Streaming, i64 Ahead>
 void stream(const char* from, i64 read, char* to, i64 written) {
   constexpr i64 step = 4 * od::native_bytes;
   const i64 both = od::smaller(read, written) / step * step;
   const bool aligned = ((i64)to & (od::native_bytes - 1)) == 0;
-  for (i64 i = 0; i < both; i += step)
+  sums sum[4] = {};
+  // Where more is read than written, as in adding, every pass of the loop does its part of both.
+  const i64 extra = both == 0 ? 0 : od::smaller(read / both - 1, 2);
+  for (i64 i = 0; i < both; i += step) {
+    if (Ahead)
+      OD_UNROLL for (i64 j = 0; j < step; j += 64) __builtin_prefetch(from + i + j + Ahead);
+    for (i64 e = 1; e <= extra; e++) {
+      const char* other = from + e * both + i;
+      if (Ahead)
+        OD_UNROLL for (i64 j = 0; j < step; j += 64) __builtin_prefetch(other + j + Ahead);
+      OD_UNROLL for (int j = 0; j < 4; j++) sum[j] += (sums) * (const words*)(other + j * od::native_bytes);
+    }
     OD_UNROLL for (i64 j = i; j < i + step; j += od::native_bytes) {
 #if defined(HAS_STREAMING_STORE)
       if (Streaming && aligned) {
@@ -108,11 +123,14 @@ void stream(const char* from, i64 read, char* to, i64 written) {
 #endif
       *(words*)(to + j) = *(const words*)(from + j);
     }
-  words sum[4] = {};
-  for (i64 i = both; i + step <= read; i += step)
-    OD_UNROLL for (int j = 0; j < 4; j++) sum[j] += *(const words*)(from + i + j * od::native_bytes);
-  sum[0] += sum[1] + sum[2] + sum[3];
-  asm volatile("" ::"m"(sum[0]));
+  }
+  for (i64 i = both * (1 + extra); i + step <= read; i += step) {
+    if (Ahead)
+      OD_UNROLL for (i64 j = 0; j < step; j += 64) __builtin_prefetch(from + i + j + Ahead);
+    OD_UNROLL for (int j = 0; j < 4; j++) sum[j] += (sums) * (const words*)(from + i + j * od::native_bytes);
+  }
+  const sums kept = sum[0] + sum[1] + sum[2] + sum[3];
+  asm volatile("" ::"m"(kept));
   for (i64 i = both; i + step <= written; i += step)
     OD_UNROLL for (int j = 0; j < 4; j++) *(words*)(to + i + j * od::native_bytes) = words{};
 #if defined(HAS_STREAMING_STORE)
@@ -121,7 +139,7 @@ void stream(const char* from, i64 read, char* to, i64 written) {
 }
 
 // arrays[1] is read, arrays[2] written (both bytes), in `pieces` equal parts.
-template <bool Streaming>
+template <bool Streaming, i64 Ahead>
 opdsl_i32 stream_entry(const opdsl_runtime* runtime, const opdsl_array* arrays, const opdsl_scalar* scalars) {
   struct Closure {
     const char* from;
@@ -134,7 +152,7 @@ opdsl_i32 stream_entry(const opdsl_runtime* runtime, const opdsl_array* arrays, 
       [](void* data, i64 begin, i64 end, char*) {
         const Closure* c = (const Closure*)data;
         for (i64 i = begin; i < end; i++)
-          stream<Streaming>(c->from + i * c->read, c->read, c->to + i * c->written, c->written);
+          stream<Streaming, Ahead>(c->from + i * c->read, c->read, c->to + i * c->written, c->written);
       },
       &closure);
   return OPDSL_OK;
@@ -176,8 +194,15 @@ TILE_PROBE(roof_i8_tiles, "tdpbssd", 64)
 #endif
 
 extern "C" opdsl_i32 roof_stream(const opdsl_runtime* r, const opdsl_array* a, const opdsl_scalar* s) {
-  return stream_entry<false>(r, a, s);
+  return stream_entry<false, 0>(r, a, s);
 }
 extern "C" opdsl_i32 roof_stream_past_caches(const opdsl_runtime* r, const opdsl_array* a, const opdsl_scalar* s) {
-  return stream_entry<true>(r, a, s);
+  return stream_entry<true, 0>(r, a, s);
+}
+extern "C" opdsl_i32 roof_stream_prefetched(const opdsl_runtime* r, const opdsl_array* a, const opdsl_scalar* s) {
+  return stream_entry<false, 2048>(r, a, s);
+}
+extern "C" opdsl_i32 roof_stream_past_caches_prefetched(const opdsl_runtime* r, const opdsl_array* a,
+                                                        const opdsl_scalar* s) {
+  return stream_entry<true, 2048>(r, a, s);
 }

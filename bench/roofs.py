@@ -1,8 +1,8 @@
 """The limits of the machine, measured beside each row: arithmetic on registers alone, and moving the row's bytes.
 
 The memory roof of a row is a pass that reads as many bytes as the row must read and writes as many as it must write,
-over memory of the same size, so that it comes from the same level of the caches. It is the faster one of ordinary
-stores and of stores past the caches.
+over memory of the same size, so that it comes from the same level of the caches. It is the fastest of ordinary stores and
+stores past the caches, each with and without prefetching.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from opdsl import _runtime
 from opdsl.runtime import memory, toolchain
 
+from .arrays import Array
 from .rows import Roof
 from .timer import Timed, interleave
 
@@ -55,9 +56,14 @@ class Probe:
 
 
 @cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Kept by the cache, so that it goes with the process."""
+    return tempfile.TemporaryDirectory(prefix="opdsl-roofs-")
+
+
+@cache
 def _library() -> str:
-    folder = tempfile.mkdtemp(prefix="opdsl-roofs-")
-    library = Path(folder) / "roofs.so"
+    library = Path(_folder().name) / "roofs.so"
     native = "-mcpu=native" if toolchain.find_compiler().machine.startswith("aarch64") else "-march=native"
     flags = (native, "-mprefer-vector-width=512") if "avx512f" in _runtime.cpu_features() else (native,)
     toolchain.compile_shared_object(SOURCE, library, (*flags, "-ffp-contract=off", "-fwrapv", "-fno-math-errno"))
@@ -95,12 +101,20 @@ def compute_probe(name: str, threads: int) -> Probe | None:
     return Probe(name, lambda: entry([counts], scalars), operations)
 
 
+def _half_a_page_apart(size: int, other: Array) -> Array:
+    """Memory of which no line has the place in its page that the line of `other` has which is read while it is written:
+    processors take such a read for one of the data just written."""
+    found = memory.empty(size + 4096, np.uint8)
+    start = (other.ctypes.data + 2048 - found.ctypes.data) % 4096
+    return found[start : start + size]
+
+
 def stream(read: int, written: int, threads: int) -> tuple[Probe, ...]:
     """Probes that read and write so many bytes."""
     pieces = threads if read + written < 1 << 20 else 8 * threads
     grain = pieces * 256
     source = memory.empty(max(read, 1) // grain * grain + grain, np.uint8)
-    target = memory.empty(max(written, 1) // grain * grain + grain, np.uint8)
+    target = _half_a_page_apart(max(written, 1) // grain * grain + grain, source)
     source[:] = 1
     target[:] = 0
     arrays: list[Any] = [
@@ -110,7 +124,9 @@ def stream(read: int, written: int, threads: int) -> tuple[Probe, ...]:
     ]
     scalars = [0, pieces]
     moved = int(arrays[1].size + arrays[2].size)
-    names = ("stream",) if max(read, written) < 1 << 20 else ("stream", "stream_past_caches")
+    names: tuple[str, ...] = ("stream",) if max(read, written) < 1 << 18 else ("stream", "stream_prefetched")
+    if written >= 1 << 20:
+        names = (*names, "stream_past_caches", "stream_past_caches_prefetched")
     entries = [(name, entry) for name in names if (entry := _entry(name)) is not None]
     return tuple(Probe(name, lambda entry=entry: entry(arrays, scalars), moved) for name, entry in entries)  # type: ignore[misc]
 

@@ -35,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     try:
         return _run(arguments)
+    except BrokenPipeError:  # as in `opdsl bench ... | head`: the command line's frame knows what to do
+        raise
     except (ValueError, OSError, RuntimeError) as error:
         print(f"opdsl bench: {error}", file=sys.stderr)
         return 2
