@@ -64,6 +64,7 @@ class Copy:
     slot_elements: int = 0
     filled: str = ""
     slots: str = "1"
+    too_many: str = "false"
     current: str = ""  # the address of the copy in this iteration
     special: str = "false"  # whether there are infinities or NaNs in it
 
@@ -276,7 +277,9 @@ class Dots:
                 copy.loop = loop
                 start, stop, step = (self._scalar_text(o) for o in loop.operands[:3])
                 trips = code.define("trips", "od::i64", f"od::trips({start}, {stop}, {step})", self._outer_level)
-                text = f"{trips} * {bytes_} > {MEMORY_CAP}ll ? 1 : od::larger({trips}, 1)"
+                # Too much to remember: one slot, filled anew each time.
+                copy.too_many = code.define("too_many", "bool", f"{trips} * {bytes_} > {MEMORY_CAP}ll", self._outer_level)
+                text = f"{copy.too_many} ? 1 : od::larger({trips}, 1)"
                 copy.slots = code.define("slots", "od::i64", text, self._outer_level)
             size = code.define("bytes", "od::i64", f"{copy.slots} * {-(-bytes_ // 64) * 64}", self._outer_level)
             lowering.arena.place_extra(copy.buffer, element, size)
@@ -424,9 +427,9 @@ class Dots:
                 slot = code.define("slot", "od::i64", f"({variable} - {start}) / {step}", code.level)
                 size = copy.format.element.bytes
                 type = f"{local_element(copy.format.element)[0]}*"
-                offset = f"({copy.slots} == 1 ? 0 : {slot} * {round_up(copy.slot_elements * size, 64) // size})"
+                offset = f"({copy.too_many} ? 0 : {slot} * {round_up(copy.slot_elements * size, 64) // size})"
                 pointer = code.define(copy.buffer, type, f"{copy.buffer} + {offset}", code.level)
-                guard = f"if ({copy.slots} == 1 || {slot} >= {copy.filled})"
+                guard = f"if ({copy.too_many} || {slot} >= {copy.filled})"
             else:
                 guard = f"if ({copy.filled} == 0)"
             done = f"{copy.filled} = {slot} + 1;"
