@@ -110,18 +110,22 @@ def merged(array: Array, shape: tuple[int, ...], plan: Plan) -> Array:
     return array.reshape(plan.dims, **_NO_COPY)
 
 
-def fast_call(function: Any, plan: Plan) -> FastCall:
-    """The kernel of a plan, with its constexprs."""
-    key = (function, plan.full, plan.flips, len(plan.dims), plan.dims[-1] if len(plan.dims) > 1 else 0)
+def fast_call(function: Any, plan: Plan, aligned: bool = True) -> FastCall:
+    """The kernel of a plan, with its constexprs. `aligned`: the output begins with a line of the caches."""
+    key = (function, plan.full, plan.flips, aligned, len(plan.dims), plan.dims[-1] if len(plan.dims) > 1 else 0)
     call = _calls.get(key)
     if call is None:
         count = len(plan.full)
         if len(plan.dims) == 1:
             call = FastCall(forms.FLAT[count], function=function, full=plan.full, BLOCK=tiling.FLAT)
         else:
-            rows, columns = tiling.TRANSPOSED if plan.flips else tiling.grid(plan.dims[-1])
-            kernel = forms.GRID[count] if len(plan.dims) == 2 else forms.BLOCKS[count]
-            call = FastCall(kernel, function=function, full=plan.full, BM=rows, BN=columns)
+            turned = tiling.TRANSPOSED if aligned else tiling.TRANSPOSED_UNALIGNED
+            rows, columns = turned if plan.flips else tiling.grid(plan.dims[-1])
+            tile: dict[str, Any] = {"BM": rows, "BN": columns}
+            if len(plan.dims) == 2:
+                call = FastCall(forms.GRID[count], function=function, full=plan.full, turned=plan.flips, **tile)
+            else:
+                call = FastCall(forms.BLOCKS[count], function=function, full=plan.full, **tile)
         _calls[key] = call
     return call
 
@@ -133,7 +137,7 @@ def apply(function: Any, plan: Plan, operands: Sequence[Array], out: Array, targ
     """out = function(*operands), which broadcast to its shape."""
     views = [merged(operand, out.shape, plan) for operand in operands]
     target_view = merged(out, out.shape, plan)
-    call = fast_call(function, plan)
+    call = fast_call(function, plan, not plan.flips or out.ctypes.data % tiling.LINE == 0)
     for place in itertools.product(*map(range, plan.loops)):
         run(call.kernel, (*(v[place] for v in views), target_view[place]), target, **call.constexprs)
     if target is None:

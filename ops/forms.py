@@ -1,7 +1,8 @@
 """The kernels of all elementwise operators: one function of one, two or three operands, on arrays of 1, 2 or 4 dims.
 
 `full` says for each operand which of its last dims vary; along the others it has one value (its stride there is 0).
-Narrow floats are computed in f32 and rounded once.
+Narrow floats are computed in f32 and rounded once. `turned` goes down the columns first: along the rows of an operand
+that is stored the other way round.
 """
 
 from __future__ import annotations
@@ -87,11 +88,15 @@ def grid1(
     *,
     function: od.constexpr,
     full: od.constexpr,
+    turned: od.constexpr,
     BM: od.constexpr,
     BN: od.constexpr,
 ):
     M, N = out.shape
-    for m, n in od.parallel(range(0, M, BM), range(0, N, BN)):
+    for i, j in od.parallel(
+        range(0, N if turned else M, BN if turned else BM), range(0, M if turned else N, BM if turned else BN)
+    ):
+        m, n = (j, i) if turned else (i, j)
         od.copy_out(function(part_of(x, m, n, full[0], BM, BN)), out[m : m + BM, n : n + BN])
 
 
@@ -103,11 +108,15 @@ def grid2(
     *,
     function: od.constexpr,
     full: od.constexpr,
+    turned: od.constexpr,
     BM: od.constexpr,
     BN: od.constexpr,
 ):
     M, N = out.shape
-    for m, n in od.parallel(range(0, M, BM), range(0, N, BN)):
+    for i, j in od.parallel(
+        range(0, N if turned else M, BN if turned else BM), range(0, M if turned else N, BM if turned else BN)
+    ):
+        m, n = (j, i) if turned else (i, j)
         a = part_of(x, m, n, full[0], BM, BN)
         b = part_of(y, m, n, full[1], BM, BN)
         od.copy_out(function(a, b), out[m : m + BM, n : n + BN])
@@ -122,11 +131,15 @@ def grid3(
     *,
     function: od.constexpr,
     full: od.constexpr,
+    turned: od.constexpr,
     BM: od.constexpr,
     BN: od.constexpr,
 ):
     M, N = out.shape
-    for m, n in od.parallel(range(0, M, BM), range(0, N, BN)):
+    for i, j in od.parallel(
+        range(0, N if turned else M, BN if turned else BM), range(0, M if turned else N, BM if turned else BN)
+    ):
+        m, n = (j, i) if turned else (i, j)
         a = part_of(w, m, n, full[0], BM, BN)
         b = part_of(x, m, n, full[1], BM, BN)
         c = part_of(y, m, n, full[2], BM, BN)

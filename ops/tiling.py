@@ -8,8 +8,10 @@ FLAT = 8192
 # Elementwise on rows: for rows up to so many columns, the rows and columns of a tile.
 GRID = ((64, (128, 64)), (256, (32, 256)), (None, (8, 1024)))
 
-# Where rows and columns change places, a tile is read in one order and written in the other: it must fit in L1.
-TRANSPOSED = (64, 64)
+# Where rows and columns change places: two whole lines of the caches in each row of the result, which can be written past
+# them; where the result does not begin with a line, longer pieces, since the lines at their ends are shared.
+TRANSPOSED, TRANSPOSED_UNALIGNED = (128, 32), (64, 128)
+LINE = 64
 
 
 def grid(columns: int) -> tuple[int, int]:

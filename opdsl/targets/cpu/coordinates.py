@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from opdsl.ir.core import Gather, Op, Slice, Value
 from opdsl.ir.types import TileType, shape_of
-from opdsl.targets.cpu.facts import Facts, tensor_index
+from opdsl.targets.cpu.facts import Facts, is_inline, tensor_index
 from opdsl.targets.cpu.loop_ir import ZERO, Coordinates, Index
 
 
@@ -59,7 +59,7 @@ def leaves(
     if not isinstance(value.type, TileType):
         yield value, ()
         return
-    if stored(value) or op is None:
+    if stored(value) or op is None or not is_inline(op):
         yield value, at
         return
     if op.name == "copy_in":

@@ -16,6 +16,7 @@ from opdsl.targets.cpu.code import REGISTER, STORAGE, Code, Register
 from opdsl.targets.cpu.coordinates import access_coordinates, operand_coordinates
 from opdsl.targets.cpu.facts import Facts, tensor_index, tensor_of
 from opdsl.targets.cpu.loop_ir import Buffer, Coordinates, Index, LoopVariable
+from opdsl.targets.cpu.ranges import is_nonnegative
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class TensorText:
     strides: tuple[str, ...]
     dtype: DType
     keys: tuple[int | str, ...]  # what makes two sizes the same
+    streams: str | None = None  # the flag that says whether stores go past the caches; None: they never do
 
 
 @dataclass(frozen=True)
@@ -291,7 +293,8 @@ class Expressions:
             size_text = tensor.sizes[dim]
             low = f"od::slice_low({register.text}, {spec.step}, {spec.length})"
             high = f"od::slice_high({register.text}, {spec.step}, {spec.length}, {size_text})"
-            low = "0" if constant is not None and constant >= 0 else self.code.define("low", "od::i64", low, register.level)
+            inside = spec.step > 0 and is_nonnegative(self.facts, start)
+            low = "0" if inside else self.code.define("low", "od::i64", low, register.level)
             high = self.code.define("high", "od::i64", high, register.level)
             known = self.code.remember(("clip", key), Register(f"{low},{high}", i64, False, register.level))
         low, high = known.text.split(",")
@@ -481,7 +484,7 @@ class Expressions:
         if access.vector_offset is None and mode == "set":
             low, high = self.lane_range(access) if self.loops.limit is not None and access.stride != "0" else ("0", None)
             condition = access.condition if high is None else None
-            self._store(access.pointer, access.stride, register, condition, low, high)
+            self._store(access.pointer, access.stride, register, condition, low, high, access.tensor.streams)
             return
         self._scatter(access, mode, register, ordered)
 
@@ -514,7 +517,14 @@ class Expressions:
         code.line(f"od::{name}<{lanes}>({access.pointer}, {offset}, {register.text}, {ok});")
 
     def _store(
-        self, address: str, stride: str, register: Register, condition: str | None, low: str, high: str | None
+        self,
+        address: str,
+        stride: str,
+        register: Register,
+        condition: str | None,
+        low: str,
+        high: str | None,
+        streams: str | None = None,
     ) -> None:
         if stride == "0":
             value = f"-od::i32({register.text})" if register.dtype.is_bool else register.text
@@ -522,7 +532,9 @@ class Expressions:
         else:
             value, lanes = self.as_vector(register).text, self.loops.lanes
             unit = stride == "1"
-            if high is None:
+            if high is None and unit and streams is not None:
+                call = f"store_past<{lanes}>({address}, {value}, {streams})"
+            elif high is None:
                 call = f"store<{lanes}>({address}, {value})" if unit else f"store_strided<{lanes}>({address}, {value}, {stride})"
             elif unit:
                 call = f"store_range<{lanes}>({address}, {value}, {low}, {high})"
@@ -546,8 +558,11 @@ class Access:
     level: int
 
 
-def tensor_text(name: str, type: TensorType, unit_axis: int | None, array: str) -> tuple[TensorText, list[str]]:
-    """The texts of a tensor parameter, and the lines that define them from the argument array."""
+def tensor_text(
+    name: str, type: TensorType, unit_axis: int | None, array: str, streams: bool = False
+) -> tuple[TensorText, list[str]]:
+    """The texts of a tensor parameter, and the lines that define them from the argument array. With `streams`, stores to
+    it may go past the caches, and do where it is large."""
     element = STORAGE[type.dtype]
     lines = [f"{element}* const {name} = static_cast<{element}*>({array}.data);"]
     sizes, strides = [], []
@@ -562,7 +577,10 @@ def tensor_text(name: str, type: TensorType, unit_axis: int | None, array: str) 
         else:
             lines.append(f"const od::i64 {name}_s{axis} = {array}.strides[{axis}];")
             strides.append(f"{name}_s{axis}")
-    return TensorText(name, tuple(sizes), tuple(strides), type.dtype, type.dims), lines
+    flag = f"{name}_streams" if streams and sizes else None
+    if flag is not None:
+        lines.append(f"const bool {flag} = od::is_huge({type.dtype.bytes} * {' * '.join(sizes)});")
+    return TensorText(name, tuple(sizes), tuple(strides), type.dtype, type.dims, flag), lines
 
 
 __all__ = ["Access", "Clip", "Expressions", "Loops", "Stored", "TensorText", "TileType", "tensor_text"]

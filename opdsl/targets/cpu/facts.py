@@ -45,6 +45,11 @@ class Facts:
         """Whether the kernel may write to a tensor's memory."""
         return tensor in self.written or self.may_alias and bool(self.written)
 
+    def is_written_only(self, tensor: Value) -> bool:
+        """Whether a kernel stores to a tensor's memory and never reads it."""
+        reads = any(op.name == "copy_in" or op.attributes.get("mode") != "set" for op, _ in self.users[tensor])
+        return tensor in self.written and not reads and not self.may_alias
+
     def memory(self, tensor: Value) -> Value | None:
         """What stands for the memory of a tensor: the same for tensors that may share theirs."""
         return None if self.may_alias else tensor
