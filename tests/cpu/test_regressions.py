@@ -91,3 +91,38 @@ def test_reads_after_writes_of_the_same_memory(target: str, in_place: bool) -> N
         return z
 
     check_bits(run(target), run("interp"))
+
+
+@od.kernel
+def carried_in_other_places(x: od.Tensor[od.f32, "N"], y: od.Tensor[od.f32, "N"]):
+    c = od.copy_in(x[0:40])
+    square = od.reshape(od.copy_in(x[0:36]), (6, 6))
+    for _ in range(0, 3):
+        c = c[::-1] + c[0:1] * 2
+        square = square.T - 1
+    od.copy_out(c, y[0:40])
+    od.copy_out(od.reshape(square, (36,)), y[40:76])
+
+
+def test_carried_tiles_computed_from_their_other_elements(target: str) -> None:
+    agree(target, carried_in_other_places, numbers(80), np.zeros(80, np.float32))
+
+
+@od.kernel
+def used_before_yielded(x: od.Tensor[od.f32, "N"], y: od.Tensor[od.f32, "N"], z: od.Tensor[od.f64, "N"], n: od.i64):
+    c = od.copy_in(x[0:40])
+    for k in range(0, 3):
+        t = c * 2 + 1
+        od.copy_out(t + c, x[k * 40 + 40:k * 40 + 80])
+        od.copy_out(t[::-1], y[k * 40:k * 40 + 40])
+        c = t
+    wide = od.zeros((40,), od.f64)
+    if n > 2:
+        c = od.floor(c / 3)
+        wide = od.cast(c, od.f64)
+    od.copy_out(wide, z[0:40])
+
+
+@pytest.mark.parametrize("n", [0, 3])
+def test_values_read_before_they_are_yielded(target: str, n: int) -> None:
+    agree(target, used_before_yielded, numbers(170), numbers(170), numbers(170, dtype=np.float64), n)

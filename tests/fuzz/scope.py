@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from opdsl.ir.types import DType, bool_, f32, i64
 
@@ -24,6 +25,7 @@ class Scope:
         self.indent = indent
         self.pool: list[Val] = []
         self.indices: list[str] = []
+        self.grid: tuple[list[Any], tuple[Any, ...]] | None = None  # of the parallel loop around: indices, dims
 
     # --- lines ---------------------------------------------------------------------------------------------------------
 
@@ -41,7 +43,7 @@ class Scope:
     def inner(self) -> Scope:
         """The scope of a block that begins here."""
         scope = Scope(self.program, self.indent + 1)
-        scope.pool, scope.indices = list(self.pool), list(self.indices)
+        scope.pool, scope.indices, scope.grid = list(self.pool), list(self.indices), self.grid
         return scope
 
     # --- choices -------------------------------------------------------------------------------------------------------

@@ -97,6 +97,9 @@ def block(scope: Scope, depth: int) -> None:
     if depth and scope.chance(0.3):
         control(scope, depth - 1)
         compute(scope, 1)
+    if scope.chance(0.3):
+        pieces, dims = scope.grid or (None, ())
+        outputs(scope, 1, pieces, dims)
 
 
 def _carried(scope: Scope) -> list[Val]:
@@ -246,6 +249,7 @@ def grid(program: Program) -> None:
         scope.line(f"{symbol} = {size_source.name}.shape[{axis}]")
     scope.line(f"for {', '.join(names)} in od.parallel({', '.join(ranges)}):")
     inner = scope.inner()
+    inner.grid = pieces, tuple(dims)
     inner.indices += names
     shape = tuple(p.length for p in pieces if p.length is not None)
     extra = tile_shape(rng, 64) if rng.random() < 0.5 or not shape else ()

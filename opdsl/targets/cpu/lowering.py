@@ -11,11 +11,13 @@ from opdsl.ir.types import ScalarType, TensorType, TileType, bool_, i64, shape_o
 from opdsl.targets.base import Request
 from opdsl.targets.cpu import arithmetic
 from opdsl.targets.cpu.code import REGISTER, STORAGE, Code, Register, local_element
+from opdsl.targets.cpu.coordinates import leaves
 from opdsl.targets.cpu.dots import Dots
 from opdsl.targets.cpu.expressions import Expressions, Stored, tensor_text
 from opdsl.targets.cpu.facts import CONTROL_OPS, gather_facts, is_inline, is_tile, tensor_index
+from opdsl.targets.cpu.fusion import read_values
 from opdsl.targets.cpu.isa import Isa
-from opdsl.targets.cpu.loop_ir import Buffer, Root, make_buffer
+from opdsl.targets.cpu.loop_ir import ZERO, Buffer, Index, LoopVariable, Root, make_buffer
 from opdsl.targets.cpu.nests import Nests
 from opdsl.targets.cpu.places import location_comment
 from opdsl.targets.cpu.storage import choose_stored
@@ -562,6 +564,9 @@ class Lowering:
         yielded = region.terminator.operands
         arguments = region.arguments[len(region.arguments) - len(yielded) :] if region.arguments else ()
         tiles = [(v, p, a) for v, p, a in zip(yielded, places, arguments or yielded, strict=True) if isinstance(p, Buffer)]
+        # In the order of their definitions, as one may be computed from another.
+        position = {result: i for i, op in enumerate(region.ops) for result in op.results}
+        tiles.sort(key=lambda tile: position.get(tile[0], -1))
         late: list[tuple[Value, Buffer]] = []
         carried = {a for _, _, a in tiles} if arguments else set()
         for value, place, argument in tiles:
@@ -569,8 +574,9 @@ class Lowering:
             if known is not None and known.buffer is place:
                 continue
             others = carried - {argument}
-            if value in others or value not in self.expressions.stored and self._reads(value, others):
-                # Reads what another assignment is about to overwrite: take it aside first.
+            inline = value not in self.expressions.stored
+            if value in others or inline and (self._reads(value, others) or self._moves(value, argument)):
+                # Reads what another assignment, or its own, is about to overwrite: take it aside first.
                 aside = self.new_buffer("aside", value.type)  # type: ignore[arg-type]
                 self.run.roots.append(Root("tile", self._any_op(value), (), shape_of(value.type), source=value, target=aside))
                 late.append((value, place))
@@ -583,7 +589,8 @@ class Lowering:
             inline = value not in self.expressions.stored and self.facts.op(value) is not None
             waiting = any(value in root.values for root in self.run.roots)
             op = self._any_op(value)
-            if inline and not waiting and self.facts.block_of.get(value) is region:
+            early = any(self._evaluates(root, value) for root in self.run.roots)
+            if inline and not waiting and not early and self.facts.block_of.get(value) is region:
                 root = Root("tile", op, (value,), shape_of(value.type), source=value, target=place)
             else:
                 root = Root("tile", op, (), shape_of(value.type), source=value, target=place)
@@ -599,6 +606,23 @@ class Lowering:
         for text in texts:
             if text:
                 self.code.line(text)
+
+    def _evaluates(self, root: Root, value: Value) -> bool:
+        """Whether a root that waits computes an inline value for itself: it comes before the value has a place."""
+        return any(self._reads(read, {value}) for read, _ in read_values(root))
+
+    def _moves(self, value: Value, argument: Value) -> bool:
+        """Whether an inline value's elements are computed from other elements of a loop's argument."""
+        if argument not in self.facts.block_of or not isinstance(value.type, TileType):
+            return False
+        at = tuple(Index.of(LoopVariable("", n)) if n > 1 else ZERO for n in shape_of(value.type))
+
+        def ends(v: Value) -> bool:
+            op = self.facts.op(v)
+            return v in self.expressions.stored or op is not None and not is_inline(op)
+
+        found = leaves(self.facts, ends, value, at)
+        return any(leaf is argument and inside != at for leaf, inside in found)
 
     def _reads(self, value: Value, targets: set[Value]) -> bool:
         """Whether the evaluation of an inline value reads one of `targets`."""
