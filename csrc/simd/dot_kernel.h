@@ -85,7 +85,8 @@ OD_NOINLINE void dot_panels(const typename dot_config<T>::element* a, i64 a_row_
   constexpr int half = full > 8 ? 8 : full;
   alignas(64) result partial[full * columns] = {};
   while (m > 0) {
-    i64 rows = m >= full ? full : m >= half ? half : m >= 4 ? 4 : m;
+    // Two blocks of `half` rows run at full speed, where a full one would leave 4 rows that do not.
+    i64 rows = m >= full && m != 2 * half ? full : m >= half ? half : m >= 4 ? 4 : m;
     const auto* panel = b;
     for (i64 j = 0; j < n; j += columns) {
       bool whole = n - j >= columns;

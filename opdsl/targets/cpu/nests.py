@@ -284,8 +284,8 @@ class Nests:
         low, high = (clip.low, clip.high) if clip is not None else ("0", str(v.extent))
         if any(r.op.attributes.get("reverse") and self._is_scanned(r, nest) for r in nest.roots):
             self.code.line(f"for (od::i64 {v.name} = {v.extent} - 1; {v.name} >= 0; --{v.name}) {{")
-        elif self._sums_in_parts(nest):
-            self._emit_parts(nest, scope.lines, low, high)
+        elif self._only_reduces(nest):
+            self._emit_reducing_loop(nest, scope.lines, low, high)
             return
         else:
             self.code.line(f"for (od::i64 {v.name} = {low}; {v.name} < {high}; ++{v.name}) {{")
@@ -294,33 +294,52 @@ class Nests:
 
     PART = 16
 
-    def _sums_in_parts(self, nest: Nest) -> bool:
-        """Whether a loop adds up so many floats one by one that it should do so in parts: rounding errors grow with the
-        length of a chain of additions."""
+    def _only_reduces(self, nest: Nest) -> bool:
+        """Whether all that accumulates in a loop begins and ends with it."""
         inside = [r for r in nest.roots if r in self._accumulators]
-        if nest.variable.extent <= self.PART or not inside:
-            return False
-        if any(r.kind != "reduce" or self._first_reduced_depth(r) != nest.depth for r in inside):
-            return False
-        return any(
-            r.op.attributes["kind"] == "sum" and self._accumulators[r].dtypes[0].is_float and r.loops[-1] == r.loops[nest.depth]
-            for r in inside
-        )
+        ends = all(r.kind == "reduce" and len(r.loops) - 1 == nest.depth == self._first_reduced_depth(r) for r in inside)
+        return bool(inside) and ends and nest.variable.extent >= 4
 
-    def _emit_parts(self, nest: Nest, body: list[str], low: str, high: str) -> None:
+    def _emit_reducing_loop(self, nest: Nest, body: list[str], low: str, high: str) -> None:
+        """A loop with several accumulators, so that one addition need not wait for the one before.
+
+        Long sums of floats are made in parts: rounding errors grow with the length of a chain of additions.
+        """
         code, name = self.code, nest.variable.name
-        code.line(f"for (od::i64 {name}_part = {low}; {name}_part < {high}; {name}_part += {self.PART}) {{")
-        code.line(f"  const od::i64 {name}_stop = od::smaller({name}_part + {self.PART}, {high});")
         inside = [(r, self._accumulators[r]) for r in nest.roots if r in self._accumulators]
+        copies = 4 if len(body) <= 10 else 2 if len(body) <= 30 else 1
+        part = self.PART * copies
+        sums = any(r.op.attributes["kind"] == "sum" and a.dtypes[0].is_float for r, a in inside)
+        begin, stop = f"{name}_begin", f"{name}_stop"
+        in_parts = sums and nest.variable.extent > part
+        if in_parts:
+            code.line(f"for (od::i64 {begin} = {low}; {begin} < {high}; {begin} += {part}) {{")
+            code.line(f"  const od::i64 {stop} = od::smaller({begin} + {part}, {high});")
+        else:
+            code.line("{")
+            code.line(f"  const od::i64 {begin} = {low}, {stop} = {high};")
         for _, accumulator in inside:
-            code.line(f"  {accumulator.type} {accumulator.names[0]}_part = {accumulator.identity};")
-        code.line(f"  for (od::i64 {name} = {name}_part; {name} < {name}_stop; ++{name}) {{")
-        code.lines([line.replace(COPY, "_part") for line in body], 2)
+            variables = ", ".join(f"{accumulator.names[0]}_p{copy} = {accumulator.identity}" for copy in range(copies))
+            code.line(f"  {accumulator.type} {variables};")
+        code.line(f"  od::i64 {name} = {begin};")
+        if copies > 1:
+            code.line(f"  for (; {name} + {copies} <= {stop}; {name} += {copies}) {{")
+            code.line(f"    const od::i64 base = {name};")
+            for copy in range(copies):
+                code.line(f"    {{ const od::i64 {name} = base + {copy};")
+                code.lines([line.replace(COPY, f"_p{copy}") for line in body], 3)
+                code.line("    }")
+            code.line("  }")
+        code.line(f"  for (; {name} < {stop}; ++{name}) {{")
+        code.lines([line.replace(COPY, "_p0") for line in body], 2)
         code.line("  }")
         for root, accumulator in inside:
-            total, part = f"{accumulator.names[0]}_0", f"{accumulator.names[0]}_part"
-            combined = arithmetic.combine(root.op.attributes["kind"], total, part, accumulator.dtypes[0])
-            code.line(f"  {total} = {combined};")
+            terms = [f"{accumulator.names[0]}_p{copy}" for copy in range(copies)]
+            kind, dtype = root.op.attributes["kind"], accumulator.dtypes[0]
+            while len(terms) > 1:
+                terms = [arithmetic.combine(kind, a, b, dtype) for a, b in zip(terms[::2], terms[1::2], strict=True)]
+            total = f"{accumulator.names[0]}_0"
+            code.line(f"  {total} = {arithmetic.combine(kind, total, terms[0], dtype)};")
         code.line("}")
 
     @staticmethod
