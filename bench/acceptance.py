@@ -18,6 +18,7 @@ import numpy as np
 from .arrays import Array, Input
 from .cases import Case
 from .problems import Implementation, Missing, Problem, kernel, numpy_peer, size_of, torch_peer
+from .products import product_in_order
 from .rowwise import EPS, layer_norm_formula, numpy_softmax, softmax_formula, torch_layer_norm, torch_softmax
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "shared" / "kernels"
@@ -153,6 +154,7 @@ def matmul(case: Case) -> Problem:
         _described(f"{m}x{k}x{n}", tiles), inputs, out, lambda a, b, bias: a @ b + bias, peers,
         size_of(*((i.shape, i.dtype) for i in inputs)), size_of(out), flops=2.0 * m * k * n,
         by_rows=(True, False, False), check_cost=2.0 * k,
+        in_order=lambda a, b, bias: product_in_order(a, b) + bias,
     )  # fmt: skip
 
 

@@ -50,6 +50,8 @@ class Problem:
     written: int
     flops: float | None = None
     by_rows: tuple[bool, ...] | None = None
+    # The formula with sums in order, term by term, as a plain loop has them; libraries cut sums into parts, and err less.
+    in_order: Callable[..., Array] | None = None
     check_cost: float = 1.0  # operations of the formula for each element of the result
 
     @property

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import Input
+from .arrays import Array, Input
 from .cases import Case
 from .problems import Implementation, Missing, Problem, numpy_peer, operator, size_of, torch_peer
+
+
+def product_in_order(a: Array, b: Array) -> Array:
+    """a @ b with each sum in ascending k."""
+    total = np.zeros((*a.shape[:-1], b.shape[-1]), a.dtype)
+    for k in range(a.shape[-1]):
+        total += a[..., k, None] * b[..., k, None, :]
+    return total
 
 
 def matmul(case: Case) -> Problem:
@@ -31,7 +39,8 @@ def matmul(case: Case) -> Problem:
     return Problem(
         shape + (" B as NxK" if transposed else ""), [a, b], out, np.matmul, peers,
         size_of((a.shape, a.dtype), (b.shape, b.dtype)), size_of(out), flops=2.0 * m * k * n * max(batch, 1),
-        by_rows=(True, bool(batch)), check_cost=2.0 * k,
+        by_rows=(True, bool(batch)), in_order=product_in_order,
+        check_cost=2.0 * k,
     )  # fmt: skip
 
 
