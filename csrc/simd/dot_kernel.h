@@ -91,7 +91,7 @@ OD_NOINLINE void dot_panels(const typename dot_config<T>::element* a, i64 a_row_
     for (i64 j = 0; j < n; j += columns) {
       bool whole = n - j >= columns;
       // The next rows of A come from far away, in as many streams as there are rows: each panel fetches its share.
-      for (i64 r = rows; a_k_stride == 1 && r < 2 * rows; r++)
+      for (i64 r = rows; a_k_stride == 1 && k >= 128 && r < 2 * rows; r++)
         for (i64 x = k * j / n; x < k * (j + columns) / n; x += 64 / sizeof(*a))
           __builtin_prefetch(a + r * a_row_stride + x, 0, 2);
       result* to = whole ? c + j : partial;
