@@ -72,6 +72,8 @@ class Expressions:
         self.stored: dict[Value, Stored] = {}
         self.loops = Loops()
         self.nest_level = 0  # of the block that the nest being emitted is
+        self.first_readings: dict[tuple[Op, int], LoopVariable | None] = {}
+        self.second_readings: dict[tuple[Op, int], LoopVariable | None] = {}
         self.holding: frozenset[Value] = frozenset()  # comparisons that hold everywhere in the nest at hand
 
     # --- registers ---------------------------------------------------------------------------------------------------
@@ -464,6 +466,8 @@ class Expressions:
                 text = f"{access.condition} ? {text} : {pad}"
             return self.define(hint, dtype, False, text, level)
         unit = access.stride == "1"
+        if unit:
+            self._fetch_next_row(op, at, access, level)
         if self.loops.limit is None:
             text = f"od::load<{lanes}>({access.pointer})" if unit else f"od::load_strided<{lanes}>({access.pointer}, {access.stride})"
             if access.condition is not None:
@@ -476,6 +480,26 @@ class Expressions:
         else:
             text = f"od::load_strided_range<{lanes}>({access.pointer}, {access.stride}, {low}, {high}, {pad})"
         return self.define(hint, dtype, True, text, level)
+
+    def _fetch_next_row(self, op: Op, at: Coordinates, access: Access, level: int) -> None:
+        """Rows that are read several times are computed on from cache while memory is idle: the second reading of a row
+        asks for the next one."""
+        lane = self.loops.lane
+        rows = [
+            (self.loops.level[variable], dim)
+            for dim, (place, _) in enumerate(access_coordinates(op, at))
+            for variable in (place.variables if place is not None else ())
+            if variable is not lane and self.loops.level[variable] < level and place == Index.of(variable)
+        ]
+        if not rows or self.loops.limit is not None:
+            return
+        first = self.first_readings.setdefault((op, rows[-1][0]), lane)
+        if first is lane or self.second_readings.setdefault((op, rows[-1][0]), lane) is not lane:
+            return
+        _, dim = max(rows)
+        spec, _ = tensor_index(op)[dim]
+        assert isinstance(spec, Slice)
+        self.code.line(f"od::prefetch_far({access.pointer} + {spec.step} * {access.tensor.strides[dim]});", level)
 
     def store_tensor(self, op: Op, at: Coordinates, register: Register, ordered: bool) -> None:
         """One element or vector of a copy_out. `ordered`: nobody else writes at the same time, no atomics needed."""
