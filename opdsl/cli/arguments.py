@@ -23,6 +23,7 @@ from opdsl.runtime.launch import written_parameters
 
 Array = NDArray[Any]
 
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arg",
@@ -198,7 +199,7 @@ def compare(reference: Callable[..., Any], prepared: Prepared) -> Comparison:
     error = allowed = 0.0
     for mine, wide, narrow in zip(found, exact, plain, strict=True):
         size = float(np.max(np.abs(wide[np.isfinite(wide)]), initial=0)) or 1.0
-        unit = float(np.finfo(mine.dtype).eps) if mine.dtype.kind == "f" else _unit(mine.dtype)
+        unit = _unit(mine.dtype)
         error = max(error, _distance(mine, wide) / size)
         allowed = max(allowed, 2 * _distance(narrow.astype(mine.dtype), wide) / size + 4 * unit)
     return Comparison(error, allowed)
@@ -207,7 +208,7 @@ def compare(reference: Callable[..., Any], prepared: Prepared) -> Comparison:
 def _unit(dtype: np.dtype[Any]) -> float:
     import ml_dtypes
 
-    return 0.0 if dtype.kind in "iub" else float(ml_dtypes.finfo(dtype).eps)
+    return 0.0 if dtype.kind in "iub" else float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
 
 
 def _distance(a: Array, b: Array) -> float:

@@ -97,7 +97,9 @@ def _check_layouts(layouts: list[str], parts: list[Part]) -> None:
         for piece in text.split(","):
             name, sign, _ = piece.partition("=")
             if not sign or name not in arrays:
-                raise CommandError(f"--layout {text}: expected ARRAY=AXIS or ARRAY=any", f"the arrays are {listed(arrays)}")
+                raise CommandError(
+                    f"--layout {text}: expected ARRAY=AXIS or ARRAY=any", f"the arrays are {listed(arrays)}"
+                )
 
 
 def _named(specialisations: list[Specialisation]) -> list[tuple[str, Specialisation]]:

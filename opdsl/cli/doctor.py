@@ -214,6 +214,7 @@ OPTIONAL = {
     "onnx": ("onnx", "importing ONNX models", "onnx"),
     "mpi4py": ("mpi4py", "training across machines", "mpi"),
     "matplotlib": ("matplotlib", "plots in the reports of `opdsl bench`", "bench"),
+    "pybind11": ("pybind11", "the Python extensions that `opdsl build` makes", "build"),
     "rich": ("rich", "tables and progress in the terminal", "bench"),
     "pytest": ("pytest", "running the tests", "test"),
 }

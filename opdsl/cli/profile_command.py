@@ -64,7 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
         prepared.call(target.name)
         probe = Probe(target.isa)
         wide = any(dtype.name == "f64" for dtype in one.dtypes.values())
-        measured = [_measure(prepared, target.name, n, work, probe, wide, arguments.seconds) for n in _threads(arguments)]
+        measured = [
+            _measure(prepared, target.name, n, work, probe, wide, arguments.seconds) for n in _threads(arguments)
+        ]
         record = _record(prepared, target.name, work, measured)
         print(json.dumps(record) if arguments.json else _shown(record))
     return 0
@@ -178,12 +180,12 @@ def _shown(record: dict[str, Any]) -> str:
     for row in record["runs"]:
         threads = f"{row['threads']} thread" + ("s" if row["threads"] > 1 else "")
         speedup = f", {row['speedup']:.2f} times the first" if row["speedup"] != 1 else ""
+        arithmetic = f"{row['gflops']:8.1f} GFLOP/s, {100 * row['arithmetic_share']:3.0f} % of {row['roof_gflops']:.0f}"
+        memory = f"{row['gbps']:8.1f} GB/s,    {100 * row['memory_share']:3.0f} % of {row['roof_gbps']:.0f}"
         lines += [
             f"  {threads}: {shown_time(row['ms_min'] / 1e3)} at best, {shown_time(row['ms_median'] / 1e3)} median{speedup}",
-            f"    arithmetic  {row['gflops']:8.1f} GFLOP/s, {100 * row['arithmetic_share']:3.0f} % of "
-            f"{row['roof_gflops']:.0f} (multiply-adds in registers)",
-            f"    memory      {row['gbps']:8.1f} GB/s,    {100 * row['memory_share']:3.0f} % of "
-            f"{row['roof_gbps']:.0f} (a plain loop over as many bytes)",
+            f"    arithmetic  {arithmetic} (multiply-adds in registers)",
+            f"    memory      {memory} (a plain loop over as many bytes)",
             f"    bound by    {EXPLANATIONS[row['bound_by']]}",
         ]
     return "\n".join(lines)

@@ -130,7 +130,7 @@ class Options:
         constexprs = {n: v for n, v in self.constexprs.items() if n in signature.constexprs}
         bound = [name for name in signature.constexprs if name in signature.symbols]
         for name in bound:
-            if name in self.dims or self.all_dims and name not in constexprs:
+            if name in self.dims or (self.all_dims and name not in constexprs):
                 constexprs[name] = self.dims.get(name, default_size(kernel))
             elif name in constexprs:
                 constexprs[name] = _size(name, repr(constexprs[name]))

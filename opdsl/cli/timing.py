@@ -30,7 +30,9 @@ def time_calls(call: Callable[[], object], seconds: float = 0.3, least: int = 3)
     return Timing(min(times), statistics.median(times), len(times))
 
 
-def time_alternately(calls: dict[str, Callable[[], object]], seconds: float = 0.3, rounds: int = 5) -> dict[str, Timing]:
+def time_alternately(
+    calls: dict[str, Callable[[], object]], seconds: float = 0.3, rounds: int = 5
+) -> dict[str, Timing]:
     """Times several calls in turns, so that a slower spell of the machine meets all of them."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     share = seconds / rounds

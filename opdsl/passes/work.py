@@ -20,17 +20,32 @@ from opdsl.ir.ops import OPS
 from opdsl.ir.types import ScalarType, TensorType, TileType, shape_of
 
 FUNCTIONS = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh sigmoid erf pow atan2".split()
+    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh sigmoid erf pow atan2".split()  # noqa: SIM905
 )
-FREE = frozenset("neg abs not and or xor eq ne lt le gt ge isnan isinf isfinite select cast min max".split())
+FREE = frozenset(
+    "neg abs not and or xor eq ne lt le gt ge isnan isinf isfinite select cast min max".split()  # noqa: SIM905
+)
 MAXIMUM_STEPS = 200  # of a loop; of a longer one, as many are taken evenly and stand for all
 
 Extent = tuple[int, ...]
 
 _SCALAR: dict[str, Callable[..., Any]] = {
-    **{"add": operator.add, "sub": operator.sub, "mul": operator.mul, "min": min, "max": max, "neg": operator.neg},
-    **{"eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt},
-    **{"ge": operator.ge, "and": operator.and_, "or": operator.or_, "abs": abs, "shl": operator.lshift},
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "shl": operator.lshift,
+    "neg": operator.neg,
+    "abs": abs,
+    "min": min,
+    "max": max,
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "and": operator.and_,
+    "or": operator.or_,
     "floordiv": lambda a, b: a // b if b else 0,
     "mod": lambda a, b: a % b if b else 0,
     "div": lambda a, b: a / b if b else math.nan,
@@ -145,7 +160,7 @@ class _Counter:
         fitting = [extent for extent in tiles if len(extent) == len(shape)]
         extent = tuple(min(sizes) for sizes in zip(*fitting, strict=True)) if fitting else shape
         self.extents[op.result] = extent
-        is_float = op.result.type.dtype.is_float  # type: ignore[union-attr]
+        is_float = op.result.type.dtype.is_float
         if OPS[op.name].category == "elementwise" and is_float and op.name not in FREE:
             self._add(math.prod(extent) * (2 if op.name == "fma" else 1), op.name)
 
@@ -193,9 +208,9 @@ class _Counter:
         if op.name.endswith("_custom"):
             (body,) = op.regions
             for inner in walk(body):
-                if inner.results and inner.name not in FREE and inner.results[0].type.dtype.is_float:  # type: ignore[union-attr]
+                if inner.results and inner.name not in FREE and inner.results[0].type.dtype.is_float:
                     self._add(elements, inner.name)
-        elif op.results[0].type.dtype.is_float:  # type: ignore[union-attr]
+        elif op.results[0].type.dtype.is_float:
             self._add(elements)
         axes = op.attributes["axes"] if op.name == "reduce" else (op.attributes["axis"],)
         kept = tuple(n for d, n in enumerate(source) if d not in axes)
@@ -246,8 +261,8 @@ class _Counter:
             self.scalars[op.result] = self._element(tensor, places, op.operands[-1])
 
     def _element(self, tensor: Value, places: Sequence[Value], pad: Value) -> Any:
-        index = [self.scalars.get(place) for place in places]
-        if any(i is None for i in index):
+        index: list[Any] = [self.scalars.get(place) for place in places]
+        if None in index:
             return None
         array = self.tensors[tensor]
         if all(0 <= i < size for i, size in zip(index, array.shape, strict=True)):
@@ -261,7 +276,7 @@ class _Counter:
         if op.attributes["mode"] != "set":
             self._access(tensor, extent, written=False)
 
-    # --- control flow ------------------------------------------------------------------------------------------------------
+    # --- control flow --------------------------------------------------------------------------------------------------
 
     def _steps(self, bounds: Sequence[Value]) -> range:
         start, stop, step = (self.scalars.get(bound) for bound in bounds)

@@ -73,7 +73,9 @@ def test_manifest(library: Path) -> None:
     assert scale["constexprs"] == {"BN": "32"}
     assert row_sum["sizes"] == ["M"]
     assert row_sum["dims"] == {"N": 50}
-    assert manifest["isas"] == (["avx512", "avx2", "baseline"] if platform.machine() == "x86_64" else ["neon", "baseline"])
+    assert manifest["isas"] == (
+        ["avx512", "avx2", "baseline"] if platform.machine() == "x86_64" else ["neon", "baseline"]
+    )
     for name, facts in manifest["files"].items():
         data = (library / name).read_bytes()
         assert facts == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -83,7 +85,9 @@ def test_manifest(library: Path) -> None:
 def test_library_needs_the_c_library_only(library: Path) -> None:
     if shutil.which("readelf") is None:
         pytest.skip("no readelf")
-    shown = subprocess.run(["readelf", "-d", library / "libtried.so"], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["readelf", "-d", library / "libtried.so"], capture_output=True, text=True, check=True
+    ).stdout
     needed = [line.split("[")[1].rstrip("]") for line in shown.splitlines() if "NEEDED" in line]
     assert [name for name in needed if not name.startswith(("libc.", "ld-linux", "libm.", "libpthread."))] == []
 
@@ -227,7 +231,9 @@ def test_without_opdsl(library: Path, tmp_path: Path, kind: str) -> None:
     for path in [*found, beside / "numpy.libs"]:
         if path.exists():
             (packages / path.name).symlink_to(path)
-    script = SCRIPT.format(folder=str(library), packages=str(packages), module="tried_cffi" if kind == "cffi" else "tried")
+    script = SCRIPT.format(
+        folder=str(library), packages=str(packages), module="tried_cffi" if kind == "cffi" else "tried"
+    )
     command = [sys.executable, "-I", "-S", "-c", script]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
@@ -239,7 +245,15 @@ def test_the_c_example(tmp_path: Path, isa: str | None) -> None:
         pytest.skip("no make, or no C compiler")
     opdsl = f"{sys.executable} -m opdsl.cli.main"
     environment = {**os.environ, **({"OPDSL_ISA": isa} if isa else {})}
-    command = ["make", "-C", str(EXAMPLES / "c"), "run", f"OPDSL={opdsl}", f"BUILD={tmp_path}", "CFLAGS=-O2 -Wall -Werror"]
+    command = [
+        "make",
+        "-C",
+        str(EXAMPLES / "c"),
+        "run",
+        f"OPDSL={opdsl}",
+        f"BUILD={tmp_path}",
+        "CFLAGS=-O2 -Wall -Werror",
+    ]
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "all well" in result.stdout

@@ -18,7 +18,7 @@ from typing import Any
 from opdsl import _runtime
 from opdsl.ir.printer import canonical_text
 from opdsl.runtime import toolchain
-from opdsl.runtime.paths import host_sources, include_directory
+from opdsl.runtime.paths import host_sources
 from opdsl.targets.base import Request
 from opdsl.targets.cpu.ahead_of_time.extension import extension
 from opdsl.targets.cpu.ahead_of_time.glue import CompiledVariant, LibraryFunction, glue
@@ -26,8 +26,8 @@ from opdsl.targets.cpu.ahead_of_time.header import header
 from opdsl.targets.cpu.ahead_of_time.interface import Tensor, shown_value
 from opdsl.targets.cpu.ahead_of_time.loader import loader
 from opdsl.targets.cpu.ahead_of_time.plan import BuildError, Part, UnitAxes, machine_of, useful_isas
-from opdsl.targets.cpu.isa import ISAS
-from opdsl.targets.cpu.lowering import Lowering, entry_name
+from opdsl.targets.cpu.isa import ISAS, entry_name
+from opdsl.targets.cpu.lowering import Lowering
 from opdsl.targets.cpu.target import flags, lower
 
 FORMAT = 1

@@ -99,11 +99,11 @@ def extension(library: str, interfaces: Sequence[Interface], version: str) -> st
     for interface in interfaces:
         lines += _function(library, interface)
     lines += [
-        f"  module.def(\"set_threads\", [](int32_t count) {{ {library}_set_threads(count); }}, py::arg(\"count\"),",
+        f'  module.def("set_threads", [](int32_t count) {{ {library}_set_threads(count); }}, py::arg("count"),',
         '             "The threads that a call uses from now on, the calling one included.");',
         f'  module.def("threads", [] {{ return {library}_threads(); }}, "The threads that a call uses.");',
         f'  module.def("isa", [] {{ return std::string({library}_isa()); }}, "The instruction set in use.");',
-        "  module.def(\"set_isa\", [](const std::string& isa) {",
+        '  module.def("set_isa", [](const std::string& isa) {',
         f"      const int32_t status = {library}_set_isa(isa.empty() ? nullptr : isa.c_str());",
         f"      opdsl_python::finish(status, {library}_message(status));",
         '    }, py::arg("isa"), "Another instruction set, for tests; an empty text takes the best again.");',

@@ -38,13 +38,11 @@ def _table(type: str, name: str, items: Sequence[str]) -> str:
     return f"constexpr {type} {name}[] = {{{', '.join(items) or '{}'}}};"
 
 
-def _function_tables(
-    function: LibraryFunction, isas: Sequence[str], first_site: int, in_place: bool
-) -> list[str]:
+def _function_tables(function: LibraryFunction, isas: Sequence[str], first_site: int, in_place: bool) -> list[str]:
     interface = function.interface
     name = interface.kernel
     lines = [
-        f"extern \"C\" opdsl_i32 {v.symbol}(const opdsl_runtime*, const opdsl_array*, const opdsl_scalar*);"
+        f'extern "C" opdsl_i32 {v.symbol}(const opdsl_runtime*, const opdsl_array*, const opdsl_scalar*);'
         for v in function.variants
     ]
     lines.append(f"namespace {name}_tables {{")
@@ -54,7 +52,9 @@ def _function_tables(
         written = "true" if tensor.writes else "false"
         arrays.append(f"{{{text(tensor.name)}, {len(tensor.dims)}, {tensor.dtype.bytes}, {written}, dims_{place}}}")
     lines.append(_table("opdsl::LibraryArray", "arrays", arrays))
-    lines.append(_table("const char*", "size_names", [text(size) for size in interface.sizes]).replace("{{}}", "{nullptr}"))
+    lines.append(
+        _table("const char*", "size_names", [text(size) for size in interface.sizes]).replace("{{}}", "{nullptr}")
+    )
     variants = []
     for place, variant in enumerate(function.variants):
         lines.append(_table("signed char", f"axes_{place}", [str(axis) for axis in variant.unit_axes]))

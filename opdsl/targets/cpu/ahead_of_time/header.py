@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from opdsl.targets.cpu.ahead_of_time.interface import BITS, C_TYPES, Interface, Tensor, shown_value
 
 
+# As in csrc/runtime/library.h.
+STATUSES = {"OK": 0, "OUT_OF_MEMORY": -1, "BAD_ARGUMENT": -2, "OVERLAP": -3, "UNSUPPORTED_PROCESSOR": -4}
+
+
 def prototype(interface: Interface, multiline: bool = True) -> str:
     """The C declaration of one function, without the semicolon."""
     words = []
@@ -48,9 +52,9 @@ def _comment(interface: Interface, in_place: bool) -> str:
 def declarations(library: str, interfaces: Sequence[Interface]) -> str:
     """What cffi reads: no preprocessor, no comments."""
     upper = library.upper()
+    statuses = (f"{upper}_{name} = {value}" for name, value in STATUSES.items())
     lines = [
-        f"enum {{ {upper}_OK = 0, {upper}_OUT_OF_MEMORY = -1, {upper}_BAD_ARGUMENT = -2, {upper}_OVERLAP = -3, "
-        f"{upper}_UNSUPPORTED_PROCESSOR = -4 }};",
+        f"enum {{ {', '.join(statuses)} }};",
         *(f"{prototype(interface, multiline=False)};" for interface in interfaces),
         f"const char *{library}_message(int32_t status);",
         f"void {library}_set_threads(int32_t count);",
@@ -64,6 +68,7 @@ def declarations(library: str, interfaces: Sequence[Interface]) -> str:
 
 def header(library: str, interfaces: Sequence[Interface], isas: Sequence[str], version: str, in_place: bool) -> str:
     upper = library.upper()
+    statuses = ",\n".join(f"  {upper}_{name} = {value}" for name, value in STATUSES.items())
     functions = "\n\n".join(f"/*\n{_comment(i, in_place)}\n */\n{upper}_API {prototype(i)};" for i in interfaces)
     return f"""/* lib{library}.so: kernels compiled by OpDSL {version} for {", ".join(isas)}. Written by `opdsl build`.
  *
@@ -92,11 +97,7 @@ extern "C" {{
 
 /* Results. A positive one is that of an od.assert_ that failed. */
 enum {{
-  {upper}_OK = 0,
-  {upper}_OUT_OF_MEMORY = -1,
-  {upper}_BAD_ARGUMENT = -2,
-  {upper}_OVERLAP = -3,
-  {upper}_UNSUPPORTED_PROCESSOR = -4
+{statuses}
 }};
 
 {functions}

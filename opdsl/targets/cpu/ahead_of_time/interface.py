@@ -9,31 +9,42 @@ from typing import Any
 
 from opdsl.ir.core import Kernel as IrKernel
 from opdsl.ir.core import walk
-from opdsl.ir.types import DType, ScalarType, TensorType, bf16, bool_, f8e4m3, f8e5m2, f16
+from opdsl.ir.types import DType, ScalarType, TensorType, bf16, f8e4m3, f8e5m2, f16
 from opdsl.lang.kernel import Kernel
 
-C_TYPES = {
-    **{"f64": "double", "f32": "float", "f16": "uint16_t", "bf16": "uint16_t", "f8e4m3": "uint8_t"},
-    **{"f8e5m2": "uint8_t", "i64": "int64_t", "i32": "int32_t", "i16": "int16_t", "i8": "int8_t"},
-    **{"u64": "uint64_t", "u32": "uint32_t", "u16": "uint16_t", "u8": "uint8_t", "bool": "bool"},
+# Our dtype -> C's type, NumPy's type.
+_TYPES = {
+    "f64": ("double", "float64"),
+    "f32": ("float", "float32"),
+    "f16": ("uint16_t", "float16"),
+    "bf16": ("uint16_t", "bfloat16"),
+    "f8e4m3": ("uint8_t", "float8_e4m3fn"),
+    "f8e5m2": ("uint8_t", "float8_e5m2"),
+    "i64": ("int64_t", "int64"),
+    "i32": ("int32_t", "int32"),
+    "i16": ("int16_t", "int16"),
+    "i8": ("int8_t", "int8"),
+    "u64": ("uint64_t", "uint64"),
+    "u32": ("uint32_t", "uint32"),
+    "u16": ("uint16_t", "uint16"),
+    "u8": ("uint8_t", "uint8"),
+    "bool": ("bool", "bool"),
 }
-NUMPY_TYPES = {
-    **{"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "f8e4m3": "float8_e4m3fn"},
-    **{"f8e5m2": "float8_e5m2", "i64": "int64", "i32": "int32", "i16": "int16", "i8": "int8"},
-    **{"u64": "uint64", "u32": "uint32", "u16": "uint16", "u8": "uint8", "bool": "bool"},
-}
+C_TYPES = {name: types[0] for name, types in _TYPES.items()}
+NUMPY_TYPES = {name: types[1] for name, types in _TYPES.items()}
 # For those that NumPy does not have itself, integers with the same bits are taken too.
 STAND_INS = {bf16: "uint16", f8e4m3: "uint8", f8e5m2: "uint8"}
 BITS = {f16: "IEEE binary16", bf16: "bfloat16", f8e4m3: "float8 e4m3fn", f8e5m2: "float8 e5m2"}
 
-_RESERVED = frozenset(
-    "alignas alignof and asm auto bitand bitor bool break case catch char class compl concept const constexpr continue "
-    "co_await decltype default delete do double else enum explicit export extern false final float for friend goto if "
-    "import inline int int8_t int16_t int32_t int64_t long module mutable namespace new noexcept not nullptr operator or "
-    "override private protected public register requires restrict return short signed sizeof static struct switch "
-    "template this throw true try typedef typeid typename uint8_t uint16_t uint32_t uint64_t union unsigned using "
-    "virtual void volatile while xor NULL".split()
-)
+_RESERVED_WORDS = """
+alignas alignof and asm auto bitand bitor bool break case catch char class compl concept const constexpr continue
+co_await decltype default delete do double else enum explicit export extern false final float for friend goto if
+import inline int int8_t int16_t int32_t int64_t long module mutable namespace new noexcept not nullptr operator or
+override private protected public register requires restrict return short signed sizeof static struct switch
+template this throw true try typedef typeid typename uint8_t uint16_t uint32_t uint64_t union unsigned using
+virtual void volatile while xor NULL
+"""
+_RESERVED = frozenset(_RESERVED_WORDS.split())
 
 
 def c_name(name: str) -> str:
@@ -165,6 +176,3 @@ def shown_value(value: object) -> str:
 
 def scalar_field(scalar: Scalar) -> str:
     return "f" if scalar.dtype.is_float else "i"
-
-
-__all__ = ["Interface", "Scalar", "Tensor", "bool_", "c_name", "read_interface", "scalar_field", "shown_value"]

@@ -36,11 +36,13 @@ def _array(kernel, value, name, dtype, stand_in, dims, written, sizes):
     if not isinstance(value, numpy.ndarray):
         raise TypeError(f"{{where}} must be a NumPy array, not {{type(value).__qualname__}}; convert it by numpy.asarray")
     if value.dtype.name not in (dtype, stand_in):
-        raise TypeError(f"{{where}} has dtype {{value.dtype.name}}, but {{dtype}} is needed; convert it by {{name}}.astype(...)")
+        found = value.dtype.name
+        raise TypeError(f"{{where}} has dtype {{found}}, but {{dtype}} is needed; convert it by {{name}}.astype(...)")
     if not value.dtype.isnative:
         raise TypeError(f"{{where}} has the byte order of another machine; convert it by {{name}}.astype({{dtype}})")
     if value.ndim != len(dims):
-        raise ValueError(f"{{where}} has {{value.ndim}} dims, but needs {{len(dims)}} ({{', '.join(map(str, dims)) or 'no dims'}})")
+        shown = ", ".join(map(str, dims)) or "no dims"
+        raise ValueError(f"{{where}} has {{value.ndim}} dims, but needs {{len(dims)}} ({{shown}})")
     for axis, (dim, size) in enumerate(zip(dims, value.shape)):
         if isinstance(dim, int):
             if size != dim:
