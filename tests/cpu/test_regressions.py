@@ -97,7 +97,7 @@ def test_reads_after_writes_of_the_same_memory(target: str, in_place: bool) -> N
 def carried_in_other_places(x: od.Tensor[od.f32, "N"], y: od.Tensor[od.f32, "N"]):
     c = od.copy_in(x[0:40])
     square = od.reshape(od.copy_in(x[0:36]), (6, 6))
-    for _ in range(0, 3):
+    for _ in range(3):
         c = c[::-1] + c[0:1] * 2
         square = square.T - 1
     od.copy_out(c, y[0:40])
@@ -111,7 +111,7 @@ def test_carried_tiles_computed_from_their_other_elements(target: str) -> None:
 @od.kernel
 def used_before_yielded(x: od.Tensor[od.f32, "N"], y: od.Tensor[od.f32, "N"], z: od.Tensor[od.f64, "N"], n: od.i64):
     c = od.copy_in(x[0:40])
-    for k in range(0, 3):
+    for k in range(3):
         t = c * 2 + 1
         od.copy_out(t + c, x[k * 40 + 40:k * 40 + 80])
         od.copy_out(t[::-1], y[k * 40:k * 40 + 40])
@@ -126,3 +126,15 @@ def used_before_yielded(x: od.Tensor[od.f32, "N"], y: od.Tensor[od.f32, "N"], z:
 @pytest.mark.parametrize("n", [0, 3])
 def test_values_read_before_they_are_yielded(target: str, n: int) -> None:
     agree(target, used_before_yielded, numbers(170), numbers(170), numbers(170, dtype=np.float64), n)
+
+
+@od.kernel
+def padded_product(a: od.Tensor[od.f16, "M", "K"], b: od.Tensor[od.f16, "K", "N"], c: od.Tensor[od.f32, 9, 20]):
+    left = od.copy_in(a[-2:7, 0:33], pad=1)
+    right = od.copy_in(b[0:33, 3:23], pad=-2)
+    od.copy_out(od.dot(left, right), c[:, :])
+
+
+def test_products_of_padded_tiles(target: str) -> None:
+    a, b = numbers(5, 17, dtype=np.float16), numbers(17, 21, dtype=np.float16)
+    agree(target, padded_product, a, b, np.zeros((9, 20), np.float32))

@@ -35,7 +35,10 @@ def widened_view(facts: Facts, value: Value) -> View | None:
             if before not in (f16, bf16) or op.attributes["dtype"] != f32:
                 return None
         elif op.name == "copy_in":
-            return _view(op, flipped)
+            # What does not exist counts as nothing in a product, which is right for a pad of 0 only.
+            pad = facts.op(op.operands[-1])
+            nothing = pad is not None and pad.name == "constant" and pad.attributes["value"] == 0
+            return _view(op, flipped) if nothing else None
         else:
             return None
         op = facts.op(op.operands[0])
