@@ -55,6 +55,9 @@ def numpy_dtypes() -> dict[str, np.dtype[Any]]:
     return dtypes
 
 
+_STANDARD = {np.dtype(theirs): name for name, theirs in _NUMPY_NAMES.items()}
+
+
 @functools.cache
 def _names_by_dtype() -> dict[np.dtype[Any], str]:
     return {dtype: name for name, dtype in numpy_dtypes().items()}
@@ -67,7 +70,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 def dtype_name(dtype: np.dtype[Any]) -> str | None:
     """Our name of a NumPy dtype (of either byte order), or None where kernels have no such type."""
-    return _names_by_dtype().get(dtype.newbyteorder("="))
+    dtype = dtype.newbyteorder("=")
+    return _STANDARD.get(dtype) or _names_by_dtype().get(dtype)
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,6 @@ class KernelLaunch:
         self._variants: dict[Hashable, _Variant] = {}
         self._generation = -1
         self._state: Hashable = ()
-        arrays.numpy_dtypes()  # makes the narrow floats known to the Launcher
 
     def __call__(self, *arguments: Any, target: str | None = None, **named: Any) -> None:
         kernel = self.kernel

@@ -31,3 +31,8 @@ ISAS: dict[str, Isa] = {
     "baseline": Isa("baseline", 16, (), (4, 2)),
     "neon": Isa("neon", 16, (), (8, 3)),
 }
+
+
+def entry_name(kernel: str) -> str:
+    """The C symbol of a kernel."""
+    return f"opdsl_{kernel}"

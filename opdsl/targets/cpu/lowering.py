@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from opdsl.ir.core import Op, Point, Region, Slice, Value
+from opdsl.ir.core import Op, Region, Value
 from opdsl.ir.ops import OPS
-from opdsl.ir.types import ScalarType, TensorType, TileType, bool_, i64, shape_of
+from opdsl.ir.types import ScalarType, TensorType, TileType, i64, shape_of
 from opdsl.targets.base import Request
 from opdsl.targets.cpu import arithmetic
-from opdsl.targets.cpu.code import REGISTER, STORAGE, Code, Register, local_element
+from opdsl.targets.cpu.code import REGISTER, Code, Register, local_element
 from opdsl.targets.cpu.coordinates import leaves
 from opdsl.targets.cpu.dots import Dots
 from opdsl.targets.cpu.expressions import Expressions, Stored, tensor_text
-from opdsl.targets.cpu.facts import CONTROL_OPS, gather_facts, is_inline, is_tile, tensor_index
+from opdsl.targets.cpu.facts import CONTROL_OPS, gather_facts, is_inline, is_tile
 from opdsl.targets.cpu.fusion import read_values
-from opdsl.targets.cpu.isa import Isa
+from opdsl.targets.cpu.isa import Isa, entry_name
 from opdsl.targets.cpu.loop_ir import ZERO, Buffer, Index, LoopVariable, Root, make_buffer
 from opdsl.targets.cpu.nests import Nests
 from opdsl.targets.cpu.places import location_comment
@@ -246,7 +246,7 @@ class Lowering:
             for user, region in self.facts.users[v]:
                 if region is not home or user.name in ("dot", "sort", "concat", "print", "assert", "yield", *CONTROL_OPS):
                     return True
-                if self.dots.is_fused_add(user) or user.name == "reshape" and not is_inline(user):
+                if self.dots.is_fused_add(user) or (user.name == "reshape" and not is_inline(user)):
                     return True
                 if self._breaks_between(v, user, region):
                     return True
@@ -273,7 +273,7 @@ class Lowering:
 
     def _ends_run(self, op: Op) -> bool:
         """Whether lowering an op emits the roots that wait."""
-        if self.dots.is_fused_add(op) or op.name == "reshape" and (not op.results or not is_inline(op)):
+        if self.dots.is_fused_add(op) or (op.name == "reshape" and (not op.results or not is_inline(op))):
             return True
         scalar = bool(op.results) and isinstance(op.results[0].type, ScalarType)
         if scalar and op.name == "copy_in":
@@ -353,7 +353,7 @@ class Lowering:
     def _is_dense(buffer: Buffer, shape: tuple[int, ...]) -> bool:
         step = 1
         for dim in reversed(range(len(shape))):
-            if buffer.shape[dim] != shape[dim] or shape[dim] > 1 and buffer.strides[dim] != step:
+            if buffer.shape[dim] != shape[dim] or (shape[dim] > 1 and buffer.strides[dim] != step):
                 return False
             step *= shape[dim]
         return True
@@ -575,7 +575,7 @@ class Lowering:
                 continue
             others = carried - {argument}
             inline = value not in self.expressions.stored
-            if value in others or inline and (self._reads(value, others) or self._moves(value, argument)):
+            if value in others or (inline and (self._reads(value, others) or self._moves(value, argument))):
                 # Reads what another assignment, or its own, is about to overwrite: take it aside first.
                 aside = self.new_buffer("aside", value.type)  # type: ignore[arg-type]
                 self.run.roots.append(Root("tile", self._any_op(value), (), shape_of(value.type), source=value, target=aside))
@@ -619,7 +619,7 @@ class Lowering:
 
         def ends(v: Value) -> bool:
             op = self.facts.op(v)
-            return v in self.expressions.stored or op is not None and not is_inline(op)
+            return v in self.expressions.stored or (op is not None and not is_inline(op))
 
         found = leaves(self.facts, ends, value, at)
         return any(leaf is argument and inside != at for leaf, inside in found)
@@ -753,10 +753,3 @@ ELEMENTARY = (
     *("cosh", "tanh", "sigmoid", "erf", "atan2", "pow"),
 )
 
-
-def entry_name(kernel: str) -> str:
-    """The C symbol of a kernel."""
-    return f"opdsl_{kernel}"
-
-
-__all__ = ["Lowering", "Point", "STORAGE", "Slice", "bool_", "entry_name", "tensor_index"]

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from opdsl import _runtime
 from opdsl.ir.printer import canonical_text, print_kernel
-from opdsl.passes.lengthen import lengthen_products
-from opdsl.passes.pipeline import STANDARD, NamedPass, run_passes
 from opdsl.runtime import toolchain
 from opdsl.runtime.cache import default_cache
 from opdsl.runtime.knobs import knobs
 from opdsl.targets.base import Request
-from opdsl.targets.cpu.assembly import readable
-from opdsl.targets.cpu.isa import ISAS, Isa
-from opdsl.targets.cpu.lowering import Lowering, Site, entry_name
+from opdsl.targets.cpu.isa import ISAS, Isa, entry_name
+
+if TYPE_CHECKING:  # a kernel that is in the cache needs no code generator
+    from opdsl.targets.cpu.lowering import Lowering, Site
 
 # No lane's result may depend on its neighbours or on how the compiler feels: no contraction, no reassociation.
 POLICY_FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fwrapv")
 
-
-# Steps of a product that go through the register tile at once: the accumulators are read and written once for each, and
-# a block of rows of A this long stays in the first-level cache (docs/dot.md).
-LONGEST_STEP = 512
-PASSES = (*STANDARD, NamedPass("lengthen", lambda kernel: lengthen_products(kernel, LONGEST_STEP)))
 
 
 class CpuTarget:
@@ -43,6 +36,10 @@ class CpuTarget:
 
     def stages(self, request: Request) -> Mapping[str, str]:
         """ir, the passes' results, loops, c++, assembly."""
+        import tempfile
+
+        from opdsl.targets.cpu.assembly import readable
+
         record = {"ir": print_kernel(request.kernel)}
         lowering, text = lower(request, self.isa, record)
         record["loops"] = "\n".join(lowering.report) + "\n"
@@ -107,10 +104,10 @@ _digest: str | None = None
 
 
 def lower(request: Request, isa: Isa, record: dict[str, str] | None = None) -> tuple[Lowering, str]:
-    """The C++ text of a kernel, with the lowering that knows its sites and loops. `record` gets each pass's result."""
-    kernel = run_passes(request.kernel, PASSES, record=record)
-    lowering = Lowering(Request(kernel, request.unit_axes, request.may_alias, request.options), isa)
-    return lowering, lowering.text()
+    """The C++ text of a kernel, and the lowering that made it. `record` gets the text of each stage before."""
+    from opdsl.targets.cpu.generate import generate
+
+    return generate(request, isa, record)
 
 
 class CpuExecutable:
