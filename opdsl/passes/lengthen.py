@@ -54,7 +54,12 @@ class _Lengthener:
         if factor < 2 or not self._is_product(op, body, step):
             return [op]
         length = Op(
-            "constant", (), (Value(ScalarType(i64)),), MappingProxyType({"value": step * factor, "dtype": i64}), (), op.location
+            "constant",
+            (),
+            (Value(ScalarType(i64)),),
+            MappingProxyType({"value": step * factor, "dtype": i64}),
+            (),
+            op.location,
         )
         operands = (*op.operands[:2], length.result, *op.operands[3:])
         return [length, with_parts(op, operands, [_scaled(body, factor)])]
@@ -77,7 +82,8 @@ class _Lengthener:
                 return False
         scalars = [op for op in body.ops[:-1] if op not in tiles]
         return self.uses.get(carried) == 1 and all(
-            OPS[op.name].pure and not op.regions and all(isinstance(r.type, ScalarType) for r in op.results) for op in scalars
+            OPS[op.name].pure and not op.regions and all(isinstance(r.type, ScalarType) for r in op.results)
+            for op in scalars
         )
 
     def _view(self, value: Value, tiles: set[Op]) -> Op | None:
@@ -111,7 +117,13 @@ class _Lengthener:
         stop = self.definition.get(loop.operands[1])
         if stop is None:
             return False
-        ends = stop.attributes["symbol"] if stop.name == "dim" else self._number(stop.result) if stop.name == "constant" else None
+        ends = (
+            stop.attributes["symbol"]
+            if stop.name == "dim"
+            else self._number(stop.result)
+            if stop.name == "constant"
+            else None
+        )
         if ends is None or type.dims[dim] != ends:
             return False
         # The place of the slice among the kept dims, seen through transpositions, must be the product's inner dim.
@@ -149,10 +161,7 @@ def _scaled(body: Region, factor: int) -> Region:
             )
             attributes = MappingProxyType({**attributes, "index": specs})
         types = infer(op.name, [o.type for o in operands], attributes, op.regions)
-        results = tuple(
-            r if r.type == type else Value(type, r.name) for r, type in zip(op.results, types, strict=True)
-        )
+        results = tuple(r if r.type == type else Value(type, r.name) for r, type in zip(op.results, types, strict=True))
         renamed.update((old, new) for old, new in zip(op.results, results, strict=True) if old is not new)
         ops.append(replace(op, operands=operands, results=results, attributes=attributes))
     return replace(body, ops=tuple(ops))
-

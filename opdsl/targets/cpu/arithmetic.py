@@ -12,8 +12,8 @@ SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|"
 COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 # On masks, whose lanes are 0 and -1.
 BOOL_COMPARISONS = {
-    **{"eq": "~({0} ^ {1})", "ne": "({0} ^ {1})", "lt": "(~{0} & {1})", "le": "(~{0} | {1})"},
-    **{"gt": "({0} & ~{1})", "ge": "({0} | ~{1})"},
+    "eq": "~({0} ^ {1})", "ne": "({0} ^ {1})", "lt": "(~{0} & {1})", "le": "(~{0} | {1})",
+    "gt": "({0} & ~{1})", "ge": "({0} | ~{1})",
 }
 FUNCTIONS = {
     "min": "min",
@@ -44,7 +44,9 @@ def literal(value: bool | int | float, dtype: DType) -> str:
     if not dtype.is_float:
         number = int(value)
         bits = dtype.bits
-        number = (number + (1 << bits - 1)) % (1 << bits) - (1 << bits - 1) if dtype.kind == "int" else number % (1 << bits)
+        number = (
+            (number + (1 << bits - 1)) % (1 << bits) - (1 << bits - 1) if dtype.kind == "int" else number % (1 << bits)
+        )
         if dtype.kind == "uint":
             return f"{REGISTER[dtype]}({number}u{'ll' if bits == 64 else ''})"
         if bits == 64:
@@ -52,7 +54,7 @@ def literal(value: bool | int | float, dtype: DType) -> str:
         return f"od::i32({number})" if number > -(1 << 31) else "od::i32(-2147483647 - 1)"
     number_ = float(value)
     if math.isnan(number_):
-        return "__builtin_nan(\"\")" if dtype == f64 else "__builtin_nanf(\"\")"
+        return '__builtin_nan("")' if dtype == f64 else '__builtin_nanf("")'
     if math.isinf(number_):
         text = "__builtin_inf()" if dtype == f64 else "__builtin_inff()"
         return f"(-{text})" if number_ < 0 else text
@@ -136,7 +138,9 @@ def reduction_identity(kind: str, dtype: DType) -> str:
         return literal(kind in ("all", "min"), bool_)
     if dtype.is_float:
         return literal(-math.inf if kind == "max" else math.inf, f64 if dtype == f64 else f32)
-    low, high = (-(1 << dtype.bits - 1), (1 << dtype.bits - 1) - 1) if dtype.kind == "int" else (0, (1 << dtype.bits) - 1)
+    low, high = (
+        (-(1 << dtype.bits - 1), (1 << dtype.bits - 1) - 1) if dtype.kind == "int" else (0, (1 << dtype.bits) - 1)
+    )
     return literal(low if kind == "max" else high, dtype)
 
 

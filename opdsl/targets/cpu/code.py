@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from opdsl.ir.types import DType, bf16, bool_, f8e4m3, f8e5m2, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
 
 STORAGE = {
-    **{f64: "double", f32: "float", f16: "od::f16", bf16: "od::bf16", f8e4m3: "od::f8e4m3", f8e5m2: "od::f8e5m2"},
-    **{i64: "od::i64", i32: "od::i32", i16: "od::i16", i8: "od::i8"},
-    **{u64: "od::u64", u32: "od::u32", u16: "od::u16", u8: "od::u8", bool_: "od::bool8"},
+    f64: "double", f32: "float", f16: "od::f16", bf16: "od::bf16", f8e4m3: "od::f8e4m3", f8e5m2: "od::f8e5m2",
+    i64: "od::i64", i32: "od::i32", i16: "od::i16", i8: "od::i8",
+    u64: "od::u64", u32: "od::u32", u16: "od::u16", u8: "od::u8", bool_: "od::bool8",
 }
 REGISTER = {
-    **{f64: "double", f32: "float", f16: "float", bf16: "float", f8e4m3: "float", f8e5m2: "float"},
-    **{i64: "od::i64", i32: "od::i32", i16: "od::i32", i8: "od::i32"},
-    **{u64: "od::u64", u32: "od::u32", u16: "od::i32", u8: "od::i32", bool_: "bool"},
+    f64: "double", f32: "float", f16: "float", bf16: "float", f8e4m3: "float", f8e5m2: "float",
+    i64: "od::i64", i32: "od::i32", i16: "od::i32", i8: "od::i32",
+    u64: "od::u64", u32: "od::u32", u16: "od::i32", u8: "od::i32", bool_: "bool",
 }
 HALF = (f16, bf16, f8e4m3, f8e5m2)
 NARROW = (i8, i16, u8, u16)

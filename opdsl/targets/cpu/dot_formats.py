@@ -1,8 +1,8 @@
 """How operands are laid out for a product, and the calls of csrc/simd that do it.
 
-    float    f32 or f64; halves are widened while they are copied
-    groups   bytes, two or four of k to 32 bits, for integer instructions
-    tiles    bf16, f16 and bytes for AMX tiles
+float    f32 or f64; halves are widened while they are copied
+groups   bytes, two or four of k to 32 bits, for integer instructions
+tiles    bf16, f16 and bytes for AMX tiles
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from opdsl.ir.types import DType, bf16, f16, f32, f64, i8, i32, u8
 from opdsl.targets.cpu.code import REGISTER, STORAGE
 from opdsl.targets.cpu.isa import Isa
-
 
 FEW_ROWS = 16  # with so few rows of A, B is read once, straight from memory
 
@@ -85,7 +84,7 @@ class Format:
             m = round_up(m, 32) * (2 if self.source == f16 else 1)
         return m * self.row_stride(k) + 16
 
-    # --- calls -----------------------------------------------------------------------------------------------------------
+    # --- calls ---
 
     def _type(self) -> str:
         if self.name == "float":

@@ -31,7 +31,7 @@ def widened_view(facts: Facts, value: Value) -> View | None:
                 return None
             flipped ^= op.attributes["permutation"] == (1, 0)
         elif op.name == "cast":
-            before = op.operands[0].type.dtype  # type: ignore[union-attr]
+            before = op.operands[0].type.dtype
             if before not in (f16, bf16) or op.attributes["dtype"] != f32:
                 return None
         elif op.name == "copy_in":
@@ -51,4 +51,4 @@ def _view(op: Op, flipped: bool) -> View | None:
     if len(dims) != 2 or any(isinstance(spec, Gather) for spec, _ in specs) or len(shape_of(op.result.type)) != 2:
         return None
     ordered = (dims[1], dims[0]) if flipped else (dims[0], dims[1])
-    return View(op, ordered, op.operands[0].type.dtype)  # type: ignore[union-attr]
+    return View(op, ordered, op.operands[0].type.dtype)

@@ -105,7 +105,7 @@ class Dots:
                 self._find_add(op)
                 self.plans[op] = self._plan(op)
 
-    # --- planning ------------------------------------------------------------------------------------------------------
+    # --- planning ---
 
     def _find_add(self, dot: Op) -> None:
         users = self.facts.users[dot.result]
@@ -119,19 +119,20 @@ class Dots:
 
     def _plan(self, dot: Op) -> Plan:
         a, b = dot.operands
-        dtype = dot.result.type.dtype  # type: ignore[union-attr]
+        dtype = dot.result.type.dtype
         if len(shape_of(dot.result.type)) != 2:
             return Plan(dot, "plain")
         m, n = shape_of(dot.result.type)
         left, right = self._in_place(a, dtype), self._in_place(b, dtype)
         k = shape_of(a.type)[1]
         same_k = left is not None and right is not None and self._slice_key(left, 1) == self._slice_key(right, 0)
-        sources = (left.dtype, right.dtype) if same_k and left is not None and right is not None else (None, None)
-        format = choose_format(self.lowering.isa, *sources, dtype, m)
+        a_source = left.dtype if same_k and left is not None else None
+        b_source = right.dtype if same_k and right is not None else None
+        format = choose_format(self.lowering.isa, a_source, b_source, dtype, m)
         if format is None:
             return Plan(dot, "plain")
         if format.name == "tiles" and not self._in_grid(dot):
-            format = choose_format(replace(self.lowering.isa, has_tiles=False), *sources, dtype, m)
+            format = choose_format(replace(self.lowering.isa, has_tiles=False), a_source, b_source, dtype, m)
             if format is None:
                 return Plan(dot, "plain")
         if format.name != "float":
@@ -141,7 +142,10 @@ class Dots:
         if right is None:
             return Plan(dot, "direct", left=self._left(left, (m, k), format), format=format)
         unit = self.unit_axis[tensor_of(right.op)]
-        n_unit, k_unit = unit == right.dims[1] and self._step(right, 1) == 1, unit == right.dims[0] and self._step(right, 0) == 1
+        n_unit, k_unit = (
+            unit == right.dims[1] and self._step(right, 1) == 1,
+            unit == right.dims[0] and self._step(right, 0) == 1,
+        )
         if m <= FEW_ROWS and n_unit:
             return Plan(dot, "rows", left=self._left(left, (m, k), format), right=right, format=format)
         if m <= FEW_ROWS and k_unit:
@@ -173,7 +177,9 @@ class Dots:
         view = widened_view(self.facts, value)
         if view is None or view.op.result in self.lowering.stored_values:
             return None
-        good = view.dtype == dtype or dtype == f32 and view.dtype in (f16, bf16) or dtype == i32 and view.dtype in (i8, u8)
+        good = (
+            view.dtype == dtype or (dtype == f32 and view.dtype in (f16, bf16)) or (dtype == i32 and view.dtype in (i8, u8))
+        )
         return view if good else None
 
     def _step(self, view: View, side: int) -> int:
@@ -220,7 +226,7 @@ class Dots:
             op.name == "for" for op, _ in self.facts.chain(self.facts.block_of[dot.result])
         )
 
-    # --- the grid ------------------------------------------------------------------------------------------------------
+    # --- the grid ---
 
     def _dependences(self, view: View) -> set[Value] | None:
         """The loop variables that a part of a tensor depends on; None where that is not known."""
@@ -257,7 +263,9 @@ class Dots:
                 return [axis for axis in axes if axis not in free] + free
         return axes
 
-    def enter_grid(self, op: Op, order: Sequence[int], counts: Sequence[str], ranges: Sequence[Sequence[Value]]) -> None:
+    def enter_grid(
+        self, op: Op, order: Sequence[int], counts: Sequence[str], ranges: Sequence[Sequence[Value]]
+    ) -> None:
         """Prepares the copies of a grid: fixed memory, or memory for all that is remembered."""
         self.grid = grid = Grid(op)
         (body,) = op.regions
@@ -278,7 +286,9 @@ class Dots:
                 start, stop, step = (self._scalar_text(o) for o in loop.operands[:3])
                 trips = code.define("trips", "od::i64", f"od::trips({start}, {stop}, {step})", self._outer_level)
                 # Too much to remember: one slot, filled anew each time.
-                copy.too_many = code.define("too_many", "bool", f"{trips} * {bytes_} > {MEMORY_CAP}ll", self._outer_level)
+                copy.too_many = code.define(
+                    "too_many", "bool", f"{trips} * {bytes_} > {MEMORY_CAP}ll", self._outer_level
+                )
                 text = f"{copy.too_many} ? 1 : od::larger({trips}, 1)"
                 copy.slots = code.define("slots", "od::i64", text, self._outer_level)
             size = code.define("bytes", "od::i64", f"{copy.slots} * {-(-bytes_ // 64) * 64}", self._outer_level)
@@ -363,7 +373,7 @@ class Dots:
                 return f"od::memo_chunk({free}, {' * '.join(counts)})"
         return "1"
 
-    # --- accumulators that begin as zeros ----------------------------------------------------------------------------------
+    # --- accumulators that begin as zeros ---
 
     def overwrites_first(self, argument: Value, init: Value, buffer: Buffer) -> bool:
         """Whether a loop's accumulator may begin without zeros in it, since the first product overwrites it."""
@@ -398,7 +408,7 @@ class Dots:
                 lines.append(f"if ({never}) od::fill_rows({place.name}, {place.strides[0]}, {rows}, {columns});")
         return lines
 
-    # --- copies ----------------------------------------------------------------------------------------------------------
+    # --- copies ---
 
     def defined(self, op: Op) -> None:
         """Makes the copies that a copy_in is wanted for."""
@@ -459,7 +469,7 @@ class Dots:
     def _extent(low: str, high: str) -> str:
         return high if low == "0" else f"od::larger({high} - {low}, 0)"
 
-    # --- operands in memory -----------------------------------------------------------------------------------------------
+    # --- operands in memory ---
 
     def _view_matrix(self, view: View, dims: tuple[int, int]) -> Matrix:
         expressions, code = self.lowering.expressions, self.lowering.code
@@ -497,7 +507,7 @@ class Dots:
             strides, ranges = (strides[1], strides[0]), (ranges[1], ranges[0])
         return Matrix(buffer.name, strides, buffer.dtype.name, ranges)
 
-    # --- products ----------------------------------------------------------------------------------------------------------
+    # --- products ---
 
     def lower(self, op: Op) -> None:
         """A dot, or the add that a dot is part of."""
@@ -533,7 +543,9 @@ class Dots:
             return self._view_matrix(source, source.dims)
         if isinstance(source, Copy):
             matrix = self._view_ranges(source)
-            return Matrix(source.current, (str(source.stride), "1"), source.format.element.name, matrix.ranges, matrix.condition)
+            return Matrix(
+                source.current, (str(source.stride), "1"), source.format.element.name, matrix.ranges, matrix.condition
+            )
         stored = lowering.expressions.stored.get(value)
         waiting = any(value in root.values for root in lowering.run.roots)
         lowering.flush()
@@ -557,8 +569,7 @@ class Dots:
         lowering.expressions.stored[value] = Stored(buffer)
 
     def _view_ranges(self, copy: Copy) -> Matrix:
-        matrix = self._view_matrix(copy.view, copy.dims)
-        return matrix
+        return self._view_matrix(copy.view, copy.dims)
 
     def _target(self, op: Op, init: Value | None, result: Value, swapped: bool) -> Buffer:
         """Where the result goes; with an initial value, after putting that there."""
@@ -605,7 +616,7 @@ class Dots:
     def _call(self, plan: Plan, left: Matrix, right: Matrix, target: Buffer, overwrite: str, result: Value) -> None:
         """The product into `target`, added to what is there unless the C++ condition `overwrite` holds."""
         code = self.lowering.code
-        type = REGISTER[result.type.dtype]  # type: ignore[union-attr]
+        type = REGISTER[result.type.dtype]
         rows, columns = shape_of(result.type)
         c_stride = target.strides[0]
         if plan.swapped:
@@ -619,7 +630,10 @@ class Dots:
         flag = {"true": "false", "false": "true"}.get(overwrite, f"!({overwrite})")
         if overwrite != "false" and (clipped or conditions):
             # What lies outside is zero: needed only where something does.
-            whole = [f"{high} - {low} == {size}" for (low, high), size in ((left.ranges[0], rows), (right.ranges[1], columns))]
+            whole = [
+                f"{high} - {low} == {size}"
+                for (low, high), size in ((left.ranges[0], rows), (right.ranges[1], columns))
+            ]
             partial = " && ".join([*whole, *conditions])
             flag = code.fresh("add")
             clear = f"!({partial})" if overwrite == "true" else f"({overwrite}) && !({partial})"
@@ -662,7 +676,9 @@ class Dots:
                 call = f"od::dot_inner<{type}>({a}, {left.strides[0]}, {b}, {right.strides[1]}, {tail}"
             else:
                 method = "dot_rows" if plan.method == "rows" else "dot_direct"
-                call = f"od::{method}<{type}>({a}, {left.strides[0]}, {left.strides[1]}, {b}, {right.strides[0]}, {tail}"
+                call = (
+                    f"od::{method}<{type}>({a}, {left.strides[0]}, {left.strides[1]}, {b}, {right.strides[0]}, {tail}"
+                )
         guard = f"if ({' && '.join(conditions)}) " if conditions else ""
         code.line(f"  {guard}{call}")
         code.line("}")
@@ -699,4 +715,3 @@ class Dots:
             f"{target.name} + {i} * {m * n}, {n}, {m}, {n}, {k}, {accumulate});"
         )
         lowering.expressions.stored[result] = Stored(target)
-

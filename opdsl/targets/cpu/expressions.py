@@ -76,7 +76,7 @@ class Expressions:
         self.second_readings: dict[tuple[Op, int], LoopVariable | None] = {}
         self.holding: frozenset[Value] = frozenset()  # comparisons that hold everywhere in the nest at hand
 
-    # --- registers ---------------------------------------------------------------------------------------------------
+    # --- registers ---
 
     def vector_type(self, dtype: DType) -> str:
         return f"od::mask<{self.loops.lanes}>" if dtype.is_bool else f"od::vec<{REGISTER[dtype]}, {self.loops.lanes}>"
@@ -110,7 +110,7 @@ class Expressions:
             parts.append(str(index.constant))
         return " + ".join(parts)
 
-    # --- values ------------------------------------------------------------------------------------------------------
+    # --- values ---
 
     def evaluate(self, value: Value, at: Coordinates) -> Register:
         """The value's element (or vector of elements along the lane loop) at `at`."""
@@ -143,7 +143,7 @@ class Expressions:
 
     def apply(self, op: Op, operands: list[Register], hint: str = "") -> Register:
         """An elementwise op on registers."""
-        name, dtype = op.name, op.result.type.dtype  # type: ignore[union-attr]
+        name, dtype = op.name, op.result.type.dtype
         affine = self._affine(op, operands)
         if affine is not None:
             return affine
@@ -196,9 +196,9 @@ class Expressions:
         seed = operands[0].text if not vector else self.scalars[op.operands[0]].text
         lanes = self.loops.lanes if vector else 0
         text = f"od::random_word<{lanes}>({seed}, {operands[1].text}, {op.attributes['word']})"
-        return self.define("random", op.result.type.dtype, vector, text, level)  # type: ignore[union-attr]
+        return self.define("random", op.result.type.dtype, vector, text, level)
 
-    # --- index arithmetic along the lanes -------------------------------------------------------------------------------
+    # --- index arithmetic along the lanes ---
 
     def _arange(self, index: Index) -> Register:
         level = self._level((index,))
@@ -236,7 +236,7 @@ class Expressions:
             return self.define(op.name, bool_, True, f"~{text}" if negated else text, level)
         return None
 
-    # --- local memory --------------------------------------------------------------------------------------------------
+    # --- local memory ---
 
     def local_address(self, stored: Stored, at: Coordinates) -> tuple[str, int]:
         """Text of the element's address, and its stride along the lanes."""
@@ -246,7 +246,7 @@ class Expressions:
         for dim, index in enumerate(at):
             stride = buffer.strides[dim]
             lane_stride += index.coefficient(lane) * stride
-            if dim in stored.held or buffer.shape[dim] == 1 and not index.terms:
+            if dim in stored.held or (buffer.shape[dim] == 1 and not index.terms):
                 continue
             text = self.index_text(index)
             if text != "0":
@@ -258,7 +258,7 @@ class Expressions:
         address, lane_stride = self.local_address(stored, at)
         # Not further out than the nest: the memory is written by the nests before it.
         level = max(self._level(at), self.nest_level)
-        dtype = value.type.dtype  # type: ignore[union-attr]
+        dtype = value.type.dtype
         if lane_stride == 0:
             text = f"od::load1({address})" if dtype.is_bool else f"*({address})"
             return self.define(value.name or "t", dtype, False, f"bool({text})" if dtype.is_bool else text, level)
@@ -276,7 +276,7 @@ class Expressions:
         address, lane_stride = self.local_address(stored, at)
         self._store(address, str(lane_stride), register, None, "0", self.loops.limit)
 
-    # --- tensors -------------------------------------------------------------------------------------------------------
+    # --- tensors ---
 
     def clip(self, op: Op, dim: int) -> Clip | None:
         """The bounds of a slice of one dim; None where it lies inside for certain."""
@@ -285,9 +285,9 @@ class Expressions:
         assert isinstance(spec, Slice)
         constant = self.constant(start)
         size = tensor.keys[dim]
-        if constant is not None and isinstance(size, int):
-            if constant >= 0 and constant + (spec.length - 1) * spec.step < size:
-                return None
+        last = (spec.length - 1) * spec.step
+        if constant is not None and isinstance(size, int) and 0 <= constant < size - last:
+            return None
         register = self.scalars[start]
         key = (register.text, spec.length, spec.step, size)
         known = self.code.recall(("clip", key))
@@ -341,7 +341,8 @@ class Expressions:
                 index = self.scalars[operand]
                 parts_by_level.setdefault(index.level, []).append(f"{index.text} * {stride}")
                 constant = self.constant(operand)
-                if constant is None or not isinstance(tensor.keys[dim], int) or not 0 <= constant < tensor.keys[dim]:
+                known = tensor.keys[dim]
+                if constant is None or not isinstance(known, int) or not 0 <= constant < known:
                     conditions.append((f"od::inside({index.text}, {size})", index.level))
             else:
                 assert isinstance(spec, Gather)
@@ -387,13 +388,15 @@ class Expressions:
             known = self.code.remember(key, Register(name, bool_, False, level))
         return known.text
 
-    def _bound(self, clip: Clip, place: Index, ranges: list[tuple[str, str]], conditions: list[tuple[str, int]]) -> None:
+    def _bound(
+        self, clip: Clip, place: Index, ranges: list[tuple[str, str]], conditions: list[tuple[str, int]]
+    ) -> None:
         lane = self.loops.lane
         factor = place.coefficient(lane)
         if factor == 0:
-            if len(place.terms) == 1 and place.is_variable(place.terms[0][0]):
-                if (clip.key, place.terms[0][0]) in self.loops.inside:
-                    return
+            inside = {variable for key, variable in self.loops.inside if key == clip.key}
+            if any(place.is_variable(variable) for variable in inside):
+                return
             text = self.index_text(place)
             clip_level = self.code.recall(("clip", clip.key))
             level = max(self._level((place,)), clip_level.level if clip_level else 0)
@@ -469,7 +472,11 @@ class Expressions:
         if unit:
             self._fetch_next_row(op, at, access, level)
         if self.loops.limit is None:
-            text = f"od::load<{lanes}>({access.pointer})" if unit else f"od::load_strided<{lanes}>({access.pointer}, {access.stride})"
+            text = (
+                f"od::load<{lanes}>({access.pointer})"
+                if unit
+                else f"od::load_strided<{lanes}>({access.pointer}, {access.stride})"
+            )
             if access.condition is not None:
                 otherwise = self.as_vector(Register(pad, dtype, False, 0)).text
                 text = f"{access.condition} ? {text} : {otherwise}"
@@ -506,7 +513,9 @@ class Expressions:
         access = self.access(op, at)
         mode = op.attributes["mode"]
         if access.vector_offset is None and mode == "set":
-            low, high = self.lane_range(access) if self.loops.limit is not None and access.stride != "0" else ("0", None)
+            low, high = (
+                self.lane_range(access) if self.loops.limit is not None and access.stride != "0" else ("0", None)
+            )
             condition = access.condition if high is None else None
             self._store(access.pointer, access.stride, register, condition, low, high, access.tensor.streams)
             return
@@ -559,7 +568,11 @@ class Expressions:
             if high is None and unit and streams is not None:
                 call = f"store_past<{lanes}>({address}, {value}, {streams})"
             elif high is None:
-                call = f"store<{lanes}>({address}, {value})" if unit else f"store_strided<{lanes}>({address}, {value}, {stride})"
+                call = (
+                    f"store<{lanes}>({address}, {value})"
+                    if unit
+                    else f"store_strided<{lanes}>({address}, {value}, {stride})"
+                )
             elif unit:
                 call = f"store_range<{lanes}>({address}, {value}, {low}, {high})"
             else:

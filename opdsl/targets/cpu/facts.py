@@ -43,7 +43,7 @@ class Facts:
 
     def may_change(self, tensor: Value) -> bool:
         """Whether the kernel may write to a tensor's memory."""
-        return tensor in self.written or self.may_alias and bool(self.written)
+        return tensor in self.written or (self.may_alias and bool(self.written))
 
     def is_written_only(self, tensor: Value) -> bool:
         """Whether a kernel stores to a tensor's memory and never reads it."""

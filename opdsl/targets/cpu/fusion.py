@@ -45,9 +45,7 @@ def read_values(root: Root) -> list[tuple[Value, Coordinates]]:
     return [(operand, at) for operand in root.op.operands]
 
 
-def root_leaves(
-    facts: Facts, stored: Callable[[Value], bool], root: Root
-) -> Iterator[tuple[Value, Coordinates]]:
+def root_leaves(facts: Facts, stored: Callable[[Value], bool], root: Root) -> Iterator[tuple[Value, Coordinates]]:
     """What a root reads: stored values and results of copy_in, with their coordinates."""
     for value, at in read_values(root):
         # A value that the root itself stores is computed by it, not read.
@@ -174,7 +172,7 @@ def _lane_here(group: Group) -> bool:
     if any(root.kind in SEQUENTIAL and end for root, end in zip(group.roots, ends, strict=True)):
         return False
     wishes = {prefers_lane(root, group.depth) for root in group.roots} - {None}
-    return wishes == {True} or not wishes and all(ends)
+    return wishes == {True} or (not wishes and all(ends))
 
 
 def name_loops(roots: Sequence[Root], fresh: Callable[[str], str]) -> None:

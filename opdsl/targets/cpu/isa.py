@@ -18,7 +18,18 @@ class Isa:
 
 
 AVX512 = (
-    *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512cd", "-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2"),
+    *(
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mavx512vl",
+        "-mavx512cd",
+        "-mavx2",
+        "-mfma",
+        "-mf16c",
+        "-mbmi",
+        "-mbmi2",
+    ),
     "-mprefer-vector-width=512",
 )
 VNNI = "-mavx512vnni"

@@ -75,7 +75,9 @@ class Buffer:
 PADDING = 64  # bytes: rows end on a vector's boundary, so that whole vectors may be stored
 
 
-def make_buffer(name: str, dtype: DType, element_bytes: int, shape: tuple[int, ...], order: tuple[int, ...] | None = None) -> Buffer:
+def make_buffer(
+    name: str, dtype: DType, element_bytes: int, shape: tuple[int, ...], order: tuple[int, ...] | None = None
+) -> Buffer:
     """A buffer whose innermost rows are padded to whole vectors."""
     order = tuple(range(len(shape))) if order is None else order
     # Dims of one element go outside: the innermost dim is one that has neighbours.

@@ -50,7 +50,7 @@ def holding_conditions(expressions: Expressions, nest: Nest) -> dict[Value, str]
         seen.add((value, at))
         if value in expressions.stored or not is_inline(op) or op.name in ("copy_in", "arange"):
             return
-        if op.name in COMPARISONS and op.operands[0].type.dtype == i64:  # type: ignore[union-attr]
+        if op.name in COMPARISONS and op.operands[0].type.dtype == i64:
             condition = _condition(expressions, op.name, op.operands, operand_coordinates(op, at))
             if condition is not None:
                 # The same mask at other coordinates must hold as well.

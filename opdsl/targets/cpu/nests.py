@@ -14,8 +14,8 @@ from opdsl.targets.cpu.expressions import Clip, Expressions, Loops, Stored
 from opdsl.targets.cpu.facts import tensor_index
 from opdsl.targets.cpu.fusion import Dependence, build_nests, dependences, name_loops, read_values, root_leaves
 from opdsl.targets.cpu.isa import Isa
+from opdsl.targets.cpu.loop_ir import Buffer, Index, Nest, Root, describe, make_buffer, walk_nests
 from opdsl.targets.cpu.masks import holding_conditions
-from opdsl.targets.cpu.loop_ir import Buffer, Nest, Root, describe, make_buffer, walk_nests
 from opdsl.targets.cpu.places import roots_comment
 
 Place = Callable[[Buffer], None]
@@ -46,7 +46,7 @@ class Nests:
         self.ordered = False  # iterations run one after another in one thread: no atomics
         self._accumulators: dict[Root, Accumulator] = {}
 
-    # --- planning ------------------------------------------------------------------------------------------------------
+    # --- planning ---
 
     def emit(self, roots: list[Root], overwritten: Sequence[tuple[Value, Root]] = ()) -> None:
         """Emits a run of roots in an order that keeps their dependences.
@@ -111,9 +111,7 @@ class Nests:
                         edges.append(Dependence(reader, writer, inside, overwrites=True))
         return edges
 
-    def _wanted_lane(
-        self, root: Root, is_stored: Callable[[Value], bool], defined: dict[Value, Root]
-    ) -> int | None:
+    def _wanted_lane(self, root: Root, is_stored: Callable[[Value], bool], defined: dict[Value, Root]) -> int | None:
         """The dim of the root along which most of the memory it touches is contiguous."""
         votes: dict[int, int] = {}
         for leaf, inside in root_leaves(self.facts, is_stored, root):
@@ -141,9 +139,9 @@ class Nests:
             return None
         return max(votes, key=lambda dim: (votes[dim], dim))
 
-    def _vote(self, root: Root, index: object, votes: dict[int, int], weight: int) -> None:
+    def _vote(self, root: Root, index: Index, votes: dict[int, int], weight: int) -> None:
         for dim, variable in root.variables.items():
-            if getattr(index, "coefficient")(variable) == 1:
+            if index.coefficient(variable) == 1:
                 votes[dim] = votes.get(dim, 0) + weight
 
     def _vote_tensor(self, root: Root, op: Op, at: object, votes: dict[int, int]) -> None:
@@ -155,7 +153,7 @@ class Nests:
 
     def _store_results(self, tree: list[Nest | Root], edges: Sequence[Dependence]) -> None:
         """Gives local memory to the values that do not live in registers between producer and consumers."""
-        around = {root: nests for root, nests in walk_nests(tree)}
+        around = dict(walk_nests(tree))
         for root, nests in around.items():
             if not root.values or isinstance(root.values[0].type, ScalarType):
                 continue
@@ -202,12 +200,14 @@ class Nests:
                 self.expressions.stored[value] = Stored(root.target)
                 continue
             order = tuple(d for d in range(len(shape)) if d != lane_dim) + ((lane_dim,) if lane_dim is not None else ())
-            dtype = value.type.dtype  # type: ignore[union-attr]
-            buffer = make_buffer(self.code.fresh(value.name or root.kind), dtype, local_element(dtype)[1], tuple(shape), order)
+            dtype = value.type.dtype
+            buffer = make_buffer(
+                self.code.fresh(value.name or root.kind), dtype, local_element(dtype)[1], tuple(shape), order
+            )
             self.place(buffer)
             self.expressions.stored[value] = Stored(buffer, frozenset(held))
 
-    # --- lanes -----------------------------------------------------------------------------------------------------------
+    # --- lanes ---
 
     def _lanes(self, nest: Nest) -> int:
         """Lanes of a lane loop: full registers of the widest type that matters, no more than the loop has."""
@@ -215,7 +215,7 @@ class Nests:
         for root in nest.roots:
             values = [*root.values, *(v for v, _ in read_values(root))]
             for value in values:
-                dtype = value.type.dtype  # type: ignore[union-attr]
+                dtype = value.type.dtype
                 if dtype in (f64, i64, u64):
                     width = 8
         lanes = self.isa.vector_bytes // width
@@ -223,7 +223,7 @@ class Nests:
             lanes //= 2
         return lanes
 
-    # --- loops -----------------------------------------------------------------------------------------------------------
+    # --- loops ---
 
     def _emit_child(self, child: Nest | Root) -> None:
         if isinstance(child, Nest):
@@ -253,7 +253,12 @@ class Nests:
         loops = self.expressions.loops
         for root in nest.roots:
             if root.kind != "copy_out":
-                if root.external or root.target is not None or root.kind != "tile" and root.loops[nest.depth] in root.reduced:
+                if (
+                    root.external
+                    or root.target is not None
+                    or (root.kind != "tile"
+                    and root.loops[nest.depth] in root.reduced)
+                ):
                     return None
                 if any(v in self.expressions.stored and not self._held(root, v, nest) for v in root.values):
                     return None
@@ -297,7 +302,9 @@ class Nests:
     def _only_reduces(self, nest: Nest) -> bool:
         """Whether all that accumulates in a loop begins and ends with it."""
         inside = [r for r in nest.roots if r in self._accumulators]
-        ends = all(r.kind == "reduce" and len(r.loops) - 1 == nest.depth == self._first_reduced_depth(r) for r in inside)
+        ends = all(
+            r.kind == "reduce" and len(r.loops) - 1 == nest.depth == self._first_reduced_depth(r) for r in inside
+        )
         return bool(inside) and ends and nest.variable.extent >= 4
 
     def _emit_reducing_loop(self, nest: Nest, body: list[str], low: str, high: str) -> None:
@@ -443,7 +450,7 @@ class Nests:
         self.code.lines(body, 1)
         self.code.line("}")
 
-    # --- roots -----------------------------------------------------------------------------------------------------------
+    # --- roots ---
 
     def _emit_root(self, root: Root) -> None:
         expressions, at = self.expressions, root.coordinates()
@@ -478,7 +485,7 @@ class Nests:
             results = [Register("od::i64(0)", i64, False, 0)]
         elif root.kind in ("reduce", "scan"):
             exclusive = root.kind == "scan" and root.op.attributes["exclusive"]
-            dtype = root.values[0].type.dtype  # type: ignore[union-attr]
+            dtype = root.values[0].type.dtype
             identity = arithmetic.reduction_identity(root.op.attributes["kind"], dtype)
             results = [Register(identity, dtype, False, 0) if exclusive else self._to_result(root, operands[0])]
         else:
@@ -487,7 +494,7 @@ class Nests:
 
     def _to_result(self, root: Root, register: Register) -> Register:
         """An operand in the type that a reduction or scan counts in."""
-        dtype = root.values[0].type.dtype  # type: ignore[union-attr]
+        dtype = root.values[0].type.dtype
         if register.dtype == dtype:
             return register
         if register.lane_step:
@@ -512,12 +519,12 @@ class Nests:
         known = self.expressions.scalars[value]
         self.code.line(f"{known.text} = {register.text};")
 
-    # --- accumulators ----------------------------------------------------------------------------------------------------
+    # --- accumulators ---
 
     def _open_accumulator(self, root: Root, nest: Nest) -> None:
         loops = self.expressions.loops
         vector = loops.lane is not None or self._has_lane(nest, root)
-        dtypes = [v.type.dtype for v in root.values]  # type: ignore[union-attr]
+        dtypes = [v.type.dtype for v in root.values]
         kind = root.op.attributes.get("kind", "")
         saved = loops.lanes
         if loops.lane is None and vector:
@@ -539,7 +546,7 @@ class Nests:
             self.code.line(f"{type} {declared};")
             names.append(name)
         elif root.kind == "arg_reduce":
-            operand = root.op.operands[0].type.dtype  # type: ignore[union-attr]
+            operand = root.op.operands[0].type.dtype
             best, place = self.code.fresh("best"), self.code.fresh("place")
             identity = arithmetic.reduction_identity(kind, operand)
             zero = "0"
@@ -594,7 +601,9 @@ class Nests:
         kind = root.op.attributes.get("kind", "")
         if root.kind == "reduce":
             dtype = accumulator.dtypes[0]
-            term = self._masked(root, self._to_result(root, operands[0]), arithmetic.reduction_identity(kind, dtype), dtype)
+            term = self._masked(
+                root, self._to_result(root, operands[0]), arithmetic.reduction_identity(kind, dtype), dtype
+            )
             name = accumulator.names[0] + COPY
             self.code.line(f"{name} = {arithmetic.combine(kind, name, term, dtype)};")
         elif root.kind == "scan":
@@ -650,7 +659,9 @@ class Nests:
         first = axis.extent - 1 if root.op.attributes.get("reverse") else 0
         with self.code.scope() as scope:
             level = self.code.level
-            carried = [Register(n, d, vector, level) for n, d in zip(accumulator.names, accumulator.dtypes, strict=True)]
+            carried = [
+                Register(n, d, vector, level) for n, d in zip(accumulator.names, accumulator.dtypes, strict=True)
+            ]
             results = self._inline(combine, [*carried, *operands])
             temporary = [self.expressions.define("next", r.dtype, vector, r.text, level) for r in results]
             for name, register in zip(accumulator.names, temporary, strict=True):
@@ -727,4 +738,3 @@ class Nests:
             text = arithmetic.wrapped(text, result_dtype)
         register = self.expressions.define(root.values[0].name or kind, result_dtype, vector, text, level)
         self._finish(root, [register])
-

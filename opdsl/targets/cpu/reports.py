@@ -24,7 +24,7 @@ def deliver(sites: Sequence[Site], source: Source, report: LaunchReport) -> None
     code, printed, dropped = report
     for number, values in printed:
         site = sites[number]
-        dtypes = [operand.type.dtype for operand in site.op.operands]  # type: ignore[union-attr]
+        dtypes = [operand.type.dtype for operand in site.op.operands]
         parts = print_parts(site.text)
         shown = [*(_shown(value, dtype) for value, dtype in zip(values, dtypes, strict=True)), ""]
         print("".join(text + value for text, value in zip(parts, shown, strict=False)))

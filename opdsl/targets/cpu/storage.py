@@ -38,9 +38,9 @@ def _must_store(facts: Facts, op: Op, value: Value, cost: int, users: set[tuple[
     if op.name == "copy_in" and facts.may_change(tensor_of(op)):
         return True
     direct = [user for user, _ in facts.users[value]]
-    if any(user.name in ("dot", "sort", "concat", "print", "assert") for user in direct):
-        if any(user.name != "dot" for user in direct) or widened_view(facts, value) is None:
-            return True
+    whole = any(user.name in ("dot", "sort", "concat", "print", "assert") for user in direct)
+    if whole and (any(user.name != "dot" for user in direct) or widened_view(facts, value) is None):
+        return True
     if any(user.name == "reshape" and not is_inline(user) for user in direct):
         return True
     expensive = own_cost(op) > CHEAP
@@ -48,9 +48,7 @@ def _must_store(facts: Facts, op: Op, value: Value, cost: int, users: set[tuple[
         return True
     if len(users) > 1 and cost > CHEAP:
         return True
-    if cost > 3 and any(_inside_loop(facts, facts.block_of[value], region) for _, region in users):
-        return True
-    return False
+    return bool(cost > 3 and any(_inside_loop(facts, facts.block_of[value], region) for _, region in users))
 
 
 def _expands(op: Op) -> bool:

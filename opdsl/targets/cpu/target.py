@@ -23,7 +23,6 @@ if TYPE_CHECKING:  # a kernel that is in the cache needs no code generator
 POLICY_FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fwrapv")
 
 
-
 class CpuTarget:
     """Generated C++ for one instruction set."""
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from opdsl.targets.cpu.ahead_of_time.interface import BITS, C_TYPES, Interface, Tensor, shown_value
 
-
 # As in csrc/runtime/library.h.
 STATUSES = {"OK": 0, "OUT_OF_MEMORY": -1, "BAD_ARGUMENT": -2, "OVERLAP": -3, "UNSUPPORTED_PROCESSOR": -4}
 
