@@ -12,8 +12,9 @@ from support.acceptance_calls import NAMES, call_of
 from opdsl.runtime.launch import contiguous_request, lower_call
 from opdsl.runtime.paths import include_directory
 from opdsl.runtime.toolchain import BASE_FLAGS
+from opdsl.targets.cpu.generate import generate
 from opdsl.targets.cpu.isa import ISAS
-from opdsl.targets.cpu.target import flags, lower
+from opdsl.targets.cpu.target import flags
 
 COMPILER = "aarch64-linux-gnu-g++"
 
@@ -24,7 +25,7 @@ def test_acceptance_kernels_compile(name: str, tmp_path: Path) -> None:
         pytest.skip(f"no {COMPILER} (Debian, Ubuntu: apt install g++-aarch64-linux-gnu)")
     call = call_of(name)
     isa = ISAS["neon"]
-    _, text = lower(contiguous_request(lower_call(call.function(), call.arguments, call.constexprs)), isa)
+    _, text = generate(contiguous_request(lower_call(call.function(), call.arguments, call.constexprs)), isa)
     source = tmp_path / "kernel.cpp"
     source.write_text(text)
     # Optimised a little, so that the instructions are chosen and not only the types checked.
