@@ -341,8 +341,8 @@ class Expressions:
                 index = self.scalars[operand]
                 parts_by_level.setdefault(index.level, []).append(f"{index.text} * {stride}")
                 constant = self.constant(operand)
-                known = tensor.keys[dim]
-                if constant is None or not isinstance(known, int) or not 0 <= constant < known:
+                extent = tensor.keys[dim]
+                if constant is None or not isinstance(extent, int) or not 0 <= constant < extent:
                     conditions.append((f"od::inside({index.text}, {size})", index.level))
             else:
                 assert isinstance(spec, Gather)
