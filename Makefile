@@ -38,7 +38,7 @@ fuzz: setup
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 # AddressSanitizer and UBSan in csrc/ and in generated code. Python itself leaks by design, and the fuzzer's arrays end
-# at pages that may not be touched.
+# at pages that may not be touched. (test_stress has sanitizers of its own.)
 SANITIZERS := address,undefined
 SANITIZE_BUILD := build/sanitize
 SANITIZE_TESTS ?= tests/cpu/test_regressions.py tests/cpu/test_pool.py tests/cpu/test_arrays.py tests/cpu/test_entry.py \
@@ -57,7 +57,8 @@ sanitize: setup
 	$(MAKE) --no-print-directory sanitized
 
 sanitized:
-	$(SANITIZED) $(BIN)/python -m pytest -p support.sanitized -p no:cacheprovider --targets $(SANITIZE_TARGETS) $(SANITIZE_TESTS)
+	$(SANITIZED) $(BIN)/python -m pytest -p support.sanitized -p no:cacheprovider --targets $(SANITIZE_TARGETS) \
+		-k "not test_stress" $(SANITIZE_TESTS)
 	$(SANITIZED) $(BIN)/python -c "import support.sanitized, sys; from tests.fuzz.__main__ import main; sys.exit(main('$(SANITIZE_FUZZ)'.split()))"
 
 clean:
