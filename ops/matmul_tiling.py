@@ -12,6 +12,7 @@ FEW_COLUMNS, FEW_DEPTH = 256, 512
 
 # Otherwise a register-blocked product on a packed b.
 BLOCK = {"BM": 128, "BN": 128, "BK": 256}
+WIDE = 256  # columns of a tile where there are more than that: rows of a are read half as often
 SMALL = ((32, 32), (64, 64))
 
 
@@ -25,4 +26,5 @@ def tile(m: int, n: int, k: int, dtype: np.dtype[Any], unit: str) -> dict[str, i
     if m <= 16:
         rows = next(rows for limit, rows in FEW if m <= limit)
         return {"BM": rows, "BN": _covering(n, FEW_COLUMNS), "BK": _covering(k, FEW_DEPTH)}
-    return {"BM": _covering(m, BLOCK["BM"]), "BN": _covering(n, BLOCK["BN"]), "BK": _covering(k, BLOCK["BK"])}
+    columns = WIDE if n > WIDE else BLOCK["BN"]
+    return {"BM": _covering(m, BLOCK["BM"]), "BN": _covering(n, columns), "BK": _covering(k, BLOCK["BK"])}
