@@ -61,7 +61,8 @@ def _top_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _load(name: str) -> CommandModule | None:
+def load(name: str) -> CommandModule | None:
+    """A subcommand's module, or None where this version has no such command."""
     command = COMMANDS.get(name)
     if command is None or importlib.util.find_spec(command.module) is None:
         return None
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _top_parser().print_help()
         return 0
     name, rest = words[0], words[1:]
-    module = _load(name)
+    module = load(name)
     if module is None:
         import difflib
 

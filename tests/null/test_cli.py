@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from opdsl.cli import doctor
-from opdsl.cli.main import COMMANDS, main
+from opdsl.cli.main import COMMANDS, available_commands, load, main
 from opdsl.runtime.cache import Cache
 from opdsl.runtime.knobs import knobs
 
@@ -161,3 +163,149 @@ def test_a_closed_pipe_is_no_error(root: Path) -> None:
     environment = {**os.environ, "OPDSL_CACHE_DIR": str(root)}
     result = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment)
     assert "Traceback" not in result.stderr
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
+
+
+@pytest.mark.parametrize("name", available_commands())
+def test_the_page_has_every_option(name: str) -> None:
+    """docs/command-line.md names the options that the command has, and no others."""
+    sections = re.split(r"^## opdsl ", PAGE.read_text(), flags=re.MULTILINE)
+    section = next((text for text in sections if text.split()[0] == name), None)
+    assert section is not None, f"docs/command-line.md has no section `## opdsl {name}`"
+    table = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `-")]
+    written = set(re.findall(r"`(--?[a-z-]+)`", " ".join(table)))
+    module = load(name)
+    assert module is not None
+    parser = argparse.ArgumentParser(add_help=False)
+    module.add_arguments(parser)
+    assert written == {option for action in parser._actions for option in action.option_strings}
+
+
+KERNELS = """
+import numpy as np
+import opdsl as od
+
+@od.function
+def double(t):
+    return t + t
+
+@od.function
+def same(t):
+    return t
+
+@od.kernel
+def first(x: od.Tensor["T", "N"], y: od.Tensor["T", "N"], a: od.f32 = 1.5, *, change: od.constexpr = same,
+          BLOCK: od.constexpr = 16):
+    (N,) = x.shape
+    for n in od.parallel(range(0, N, BLOCK)):
+        od.copy_out(change(od.copy_in(x[n:n + BLOCK])) * a, y[n:n + BLOCK])
+
+@od.kernel
+def second(x: od.Tensor["T", "M", "N"], y: od.Tensor["T", "M"], *, N: od.constexpr):
+    for m in od.parallel(range(x.shape[0])):
+        od.copy_out(od.sum(od.copy_in(x[m, :])), y[m])
+
+def reference(x, a, change):
+    return (2 * x if change == "double" else x) * a
+
+def reference_second(x):
+    return x.sum(axis=1) + WRONG
+
+WRONG = 0
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "kernels_of_a_test.py"
+    path.write_text(KERNELS)
+    return path
+
+
+INTERP = ("--target", "interp")
+
+
+def test_run(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(file), "--dtype", "f32", "--dim", "N=100", *INTERP, "--json"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["kernel"] for record in records] == ["first", "second"]
+    assert [record["sizes"] for record in records] == [{"N": 100}, {"M": 256, "N": 100}]
+    assert all(record["error"] <= record["allowed"] for record in records)
+    words = [f"{file}:first", "--dtype", "T=f16,f64", "--set", "change=double", "--arg", "a=-2.0", "--seed", "3"]
+    assert main(["run", *words, *INTERP]) == 0
+    text = capsys.readouterr().out
+    assert text.count("ok: largest error") == 2
+    assert "T=f16" in text
+    assert "a: -2.0" in text
+
+
+def test_run_finds_wrong_results(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(KERNELS.replace("WRONG = 0", "WRONG = 0.01"))
+    assert main(["run", f"{file}:second", "--dtype", "f32", *INTERP]) == 1
+    assert "WRONG: largest error" in capsys.readouterr().out
+    file.write_text(KERNELS.replace("def reference(x, a, change)", "def reference(x, other)"))
+    assert main(["run", f"{file}:first", "--dtype", "f32", *INTERP]) == 0
+    assert "not compared: other of reference is no input of the kernel" in capsys.readouterr().out
+
+
+def test_inspect(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", f"{file}:first", "--dtype", "f32", *INTERP]) == 0
+    assert "ir " in capsys.readouterr().out
+    assert main(["inspect", f"{file}:first", "--dtype", "f32", "--stage", "ir", *INTERP]) == 0
+    assert capsys.readouterr().out.startswith("kernel first(%x: tensor<N x f32>")
+    code, shown = run_json(capsys, "inspect", f"{file}:second", "--dtype", "f32", "--dim", "N=7", "--stage", "ir", *INTERP)
+    assert code == 0
+    assert "tensor<M x 7 x f32>" in shown["text"]["ir"]
+
+
+WRONG_WORDS = [
+    (["{}"], "has 2 kernels: first and second", "say which: {}:first"),
+    (["{}:frist"], "has no kernel 'frist'", "did you mean 'first'?"),
+    (["{}:first"], "first is compiled for the dtype of 'T', which is not given", "add --dtype T=f32"),
+    (["{}:second"], "for the dtype of 'T' and the size of 'N', which are not", "add --dtype T=f32 --dim N=1000"),
+    (["{}:first", "--dtype", "f31"], "there is no dtype 'f31'", "did you mean"),
+    (["{}:first", "--dtype", "U=f32"], "first has no dtype variable 'U'", "there are T"),
+    (["{}:first", "--dtype", "f32", "--set", "BLOK=3"], "first has no constexpr 'BLOK'", "did you mean 'BLOCK'?"),
+    (["{}:first", "--dtype", "f32", "--set", "BLOCK"], "expected NAME=VALUE", ""),
+    (["{}:first", "--dtype", "f32", "--set", "change=doubel"], "'doubel' is neither", "did you mean 'double'?"),
+    (["{}:first", "--dtype", "f32", "--dim", "N=3"], "'N' is no constexpr of first", "leave --dim N out"),
+    (["{}:second", "--dtype", "f32", "--dim", "N=x"], "the size of a dim is a whole number", ""),
+    (["{}:first", "--dtype", "f32", "--dim", "BLOCK=3"], "first has no dim 'BLOCK'", "it is a constexpr: --set BLOCK=3"),
+    (["{}:first", "--dtype", "f32", "--stage", "irr"], "has no stage 'irr'", "did you mean 'ir'?"),
+    (["nowhere.py:first"], "there is no file 'nowhere.py'", ""),
+    (["{}:first", "--dtype", "f32", "--target", "gpu"], "there is no target 'gpu'", ""),
+]
+
+
+@pytest.mark.parametrize(("words", "message", "help"), WRONG_WORDS)
+def test_wrong_words(file: Path, words: list[str], message: str, help: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [word.format(file) for word in words]
+    target = [] if "--target" in words else INTERP
+    assert main(["inspect", *words, *target]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert help.format(file) in error
+    assert "Traceback" not in error
+
+
+def test_errors_of_kernels_show_their_line(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(KERNELS.replace("* a, y[n:n + BLOCK]", "* b, y[n:n + BLOCK]"))
+    assert main(["inspect", f"{file}:first", "--dtype", "f32", *INTERP]) == 1
+    error = capsys.readouterr().err
+    assert re.search(r"kernels_of_a_test.py:\d+:\d+: error: ", error)
+    assert "^" in error
+    assert "Traceback" not in error
+
+
+def test_defects_are_one_line(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("opdsl.targets.base.find_target", broken)
+    words = ["inspect", f"{file}:first", "--dtype", "f32"]
+    assert main(words) == 1
+    assert "opdsl: ZeroDivisionError: oh\nhelp: this is a defect of OpDSL" in capsys.readouterr().err
+    with knobs.scope(traceback=True), pytest.raises(ZeroDivisionError):
+        main(words)
