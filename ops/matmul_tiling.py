@@ -8,7 +8,7 @@ import numpy as np
 
 # Few rows: the compiler streams b without copying it. Rows of a tile by the rows there are; columns and depth.
 FEW = ((1, 1), (4, 4), (8, 8), (16, 16))
-FEW_COLUMNS, FEW_DEPTH = 256, 512
+FEW_COLUMNS, FEW_DEPTH = 1024, 512
 
 # Otherwise a register-blocked product on a packed b.
 BLOCK = {"BM": 128, "BN": 128, "BK": 256}
