@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -99,7 +101,7 @@ class Exporter:
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.device
 
-    def __dlpack__(self, **options: object) -> object:
+    def __dlpack__(self, **options: Any) -> object:
         return self.array.__dlpack__(**options)
 
 
@@ -219,10 +221,11 @@ def test_pooled_array() -> None:
     assert _runtime.empty(7, "i4").shape == (7,)
     assert _runtime.empty((), "f8").shape == ()
     assert _runtime.empty((0, 3), "f8").size == 0
-    for shape, dtype, error in [
+    cases: list[tuple[tuple[int, ...], Any, type[Exception]]] = [
         ((-1,), "f4", ValueError),
         ((2,), object, TypeError),
         ((1 << 60, 1 << 60), "f8", MemoryError),
-    ]:
+    ]
+    for shape, dtype, error in cases:
         with pytest.raises(error):
             _runtime.empty(shape, dtype)

@@ -43,11 +43,15 @@ def test_unknown_command_suggests(capsys: pytest.CaptureFixture[str]) -> None:
     assert "zzz" not in COMMANDS
 
 
+def _write_kernel(directory: Path) -> None:
+    (directory / "kernel.so").write_text("x")
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     root = tmp_path / "cache"
     for name in ("add", "mul"):
-        Cache(root).get_or_build({"kernel": name}, lambda directory: (directory / "kernel.so").write_text("x") and None)
+        Cache(root).get_or_build({"kernel": name}, _write_kernel)
     return root
 
 

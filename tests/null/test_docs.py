@@ -18,6 +18,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FOLDERS = ("opdsl", "csrc", "ops", "bench", "tests", "docs", "examples", ".ci")
 NAMED = re.compile(rf"(?<![\w/.-])((?:{'|'.join(re.escape(f) for f in FOLDERS)})/[\w./-]*\w)")
 BARE = re.compile(r"`([\w-]+\.(?:py|h|cpp|toml|md))`")
+ABOUT_THE_TREE = ("architecture", "cpu-target", "adding-a-target", "ir", "dot")  # other pages name the reader's files, too
 SUFFIXES = (".py", ".h", ".cpp", ".toml", ".md", ".txt", ".pyi")
 
 
@@ -56,7 +57,7 @@ def test_named_files_exist(page: Path) -> None:
         assert matches or "SUITE" in name, f"{name} does not exist"
     known = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in SUFFIXES}
     known |= {path.name for path in ROOT.iterdir()}
-    for name in BARE.findall(text):
+    for name in BARE.findall(text) if page.stem in ABOUT_THE_TREE else ():
         assert name in known, f"`{name}` does not exist"
 
 

@@ -18,7 +18,6 @@ from opdsl.runtime import launch
 from opdsl.runtime.knobs import knobs
 
 # The annotations of this file are strings, as `from __future__ import annotations` makes them.
-# ruff: noqa: UP037
 
 
 @od.kernel

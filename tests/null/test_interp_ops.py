@@ -342,8 +342,8 @@ def test_philox_known_answers() -> None:
         ((ones,) * 4, (ones,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
         (pi_counter, pi_key, (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1)),
     ):
-        block = tuple(np.array([c], np.uint64) for c in counter)
-        assert tuple(int(w[0]) for w in philox(block, key)) == wanted
+        a, b, c, d = (np.array([word], np.uint64) for word in counter)
+        assert tuple(int(w[0]) for w in philox((a, b, c, d), key)) == wanted
 
 
 def test_random_bits() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from opdsl.ir.builder import Builder, argument
 from opdsl.ir.core import Gather, Kernel, Location, Point, Region, Slice, Source, Value
@@ -133,7 +134,11 @@ def _reductions(f: Fixture) -> None:
 @_example("reduce_custom", "scan_custom")
 def _custom(f: Fixture) -> None:
     t, order = f.tile(f32, 2, 4), f.tile(i32, 2, 4)
-    for name, attributes in (("reduce_custom", {"axis": 1}), ("scan_custom", {"axis": 0, "reverse": True})):
+    cases: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("reduce_custom", {"axis": 1}),
+        ("scan_custom", {"axis": 0, "reverse": True}),
+    )
+    for name, attributes in cases:
         arguments = [argument(ScalarType(d), n) for n, d in zip("abcd", (f32, i32, f32, i32), strict=True)]
         with f.builder.region(arguments) as region:
             less = f.builder.value("lt", arguments[0], arguments[2])
