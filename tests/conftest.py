@@ -23,3 +23,16 @@ def pytest_configure(config: pytest.Config) -> None:
         from support import targets
 
         targets.TARGETS = tuple(chosen.split(","))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A module's `is_redundant` says which combinations of its parameters are left out."""
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        test = getattr(getattr(item, "module", None), "is_redundant", None)
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        (left_out if test is not None and test(parameters) else kept).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept

@@ -19,7 +19,6 @@ from support.checks import (
     F16,
     F32,
     F64,
-    LAYOUTS,
     Guarded,
     check_bits,
     check_error,
@@ -27,6 +26,7 @@ from support.checks import (
     lay_out,
     real,
 )
+from support.targets import layouts_of
 
 HALVES = (F16, BF16)
 
@@ -47,7 +47,7 @@ def single(*arrays):
 def test_add(target: str, size: int, dtype) -> None:
     float_type = np.dtype(dtype).kind not in "iu"
     x, y = (real((size,), dtype, n) if float_type else exact_integers((size,), dtype, n, 100) for n in range(2))
-    for layout in LAYOUTS:
+    for layout in layouts_of(target):
         z = Guarded((size,), dtype, layout)
         load("add").add(lay_out(x, layout), lay_out(y, layout), z.view, target=target)
         narrow = float_type and x.itemsize < 4
@@ -73,7 +73,7 @@ SHAPES = [(1, 1, 1), (37, 53, 71), (130, 5, 131), (0, 4, 5), (4, 0, 5), (4, 5, 0
 def test_matmul_exactly(target: str, shape: tuple[int, int, int], dtype) -> None:
     m, k, n = shape
     a, b, bias = (exact_integers(s, dtype, i) for i, s in enumerate(((m, k), (k, n), (n,))))
-    for layout in LAYOUTS:
+    for layout in layouts_of(target):
         c = Guarded((m, n), dtype, layout)
         arguments = [lay_out(x, layout) for x in (a, b, bias)]
         load("matmul").matmul(*arguments, c.view, target=target, BM=32, BN=48, BK=16)
@@ -107,7 +107,7 @@ def test_matmul_of_real_data(target: str, dtype, activation: str) -> None:
 def test_softmax(target: str, kernel: str, shape: tuple[int, int], dtype) -> None:
     module = load("softmax")
     x = (real(shape, dtype) * np.asarray(4).astype(dtype)).astype(dtype)
-    for layout in LAYOUTS:
+    for layout in layouts_of(target):
         y = Guarded(shape, dtype, layout)
         options = {"BN": 128} if kernel == "softmax_online" else {}
         getattr(module, kernel)(lay_out(x, layout), y.view, target=target, **options)
@@ -139,7 +139,7 @@ def test_softmax_online_of_empty_rows(target: str) -> None:
 def test_layer_norm(target: str, shape: tuple[int, int], dtype) -> None:
     module = load("layer_norm")
     x, weight, bias = real(shape, dtype), real(shape[1:], dtype, 1), real(shape[1:], dtype, 2)
-    for layout in LAYOUTS:
+    for layout in layouts_of(target):
         y = Guarded(shape, dtype, layout)
         module.layer_norm(*(lay_out(a, layout) for a in (x, weight, bias)), y.view, 1e-5, target=target)
         if shape[0]:
@@ -191,7 +191,7 @@ def test_embedding(target: str, count: int, width: int, dtype) -> None:
     module = load("embedding")
     table, dy = exact_integers((11, width), dtype, 0, 9), exact_integers((count, width), dtype, 1)
     ids = np.random.default_rng(2).integers(0, 11, count)
-    for layout in LAYOUTS:
+    for layout in layouts_of(target):
         y = Guarded((count, width), dtype, layout)
         module.embedding(lay_out(table, layout), lay_out(ids, layout), y.view, target=target)
         check_bits(y.check(), module.reference(table, ids))
