@@ -209,10 +209,10 @@ def _packages() -> Iterator[Finding]:
 
 # What each optional package is for, and the extra that brings it.
 OPTIONAL = {
-    "torch": ("torch", "tensors as arguments, torch.compile(backend=...), comparisons in `opdsl bench`", "torch"),
-    "triton": ("triton", 'the GPU target, target="triton"', "triton"),
-    "onnx": ("onnx", "importing ONNX models", "onnx"),
-    "mpi4py": ("mpi4py", "training across machines", "mpi"),
+    "torch": ("torch", "tensors as arguments, comparisons in `opdsl bench`", "torch"),
+    "triton": ("triton", "the GPU target, which is planned and not in this version", "triton"),
+    "onnx": ("onnx", "importing ONNX models, which is planned and not in this version", "onnx"),
+    "mpi4py": ("mpi4py", "training across machines, which is planned and not in this version", "mpi"),
     "matplotlib": ("matplotlib", "plots in the reports of `opdsl bench`", "bench"),
     "pybind11": ("pybind11", "the Python extensions that `opdsl build` makes", "build"),
     "rich": ("rich", "tables and progress in the terminal", "bench"),
