@@ -223,7 +223,7 @@ def link_shared_object(
     """Links object files into a shared object that stands alone: it needs the C library only, or, as an extension of
     Python, the C++ library and the process that imports it."""
     compiler = _checked_compiler()
-    own = () if python_library else ("-static-libgcc", "-Wl,--no-undefined")
+    own = () if python_library or knobs.sanitize else ("-static-libgcc", "-Wl,--no-undefined")
     command = [compiler.path, *LIBRARY_LINK, *own, *_extra_flags(), "-o", str(output), *map(str, objects), *flags]
     result = _run(command)
     if result.returncode != 0:

@@ -22,6 +22,7 @@ import pytest
 
 from opdsl import _runtime
 from opdsl.cli.main import main
+from opdsl.runtime.knobs import knobs
 
 HERE = Path(__file__).parent
 KERNELS = HERE / "build_kernels.py"
@@ -281,6 +282,35 @@ def test_the_header_in_cpp(library: Path, tmp_path: Path) -> None:
     flags = ["-Wall", "-Wextra", "-Werror", "-I", str(library), "-L", str(library), f"-Wl,-rpath,{library}"]
     subprocess.run(["c++", *flags, str(source), "-o", str(program), "-ltried"], check=True)
     assert subprocess.run([str(program)]).returncode == 0
+
+
+def test_another_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    compiler = shutil.which("aarch64-linux-gnu-g++")
+    if compiler is None or platform.machine() == "aarch64":
+        pytest.skip("no cross compiler")
+    with knobs.scope(cxx=compiler):
+        build(tmp_path, f"{KERNELS}:scale", "--dtype", "f32")
+        assert "the compiler compiles for aarch64, and this Python runs on" in capsys.readouterr().err
+        assert "which has no avx2" in fails(capsys, f"{KERNELS}:scale", "--dtype", "f32", "--isa", "avx2")
+    assert json.loads((tmp_path / "scale_manifest.json").read_text())["isas"] == ["neon", "baseline"]
+    assert (tmp_path / "libscale.so").read_bytes()[18] == 183  # the machine in an ELF file's head: AArch64
+
+
+@pytest.mark.parametrize("isa", [isa for isa in ("amx", "avx512_vnni", *ISAS) if _runtime.supports_isa(isa)])
+def test_products_of_halves(tmp_path_factory: pytest.TempPathFactory, isa: str) -> None:
+    """The instruction sets that are for them are in the library, and in no other."""
+    folder = tmp_path_factory.getbasetemp() / "halves"
+    if not folder.exists():
+        build(folder, str(EXAMPLES / "linear.py"), "--dtype", "bf16", "--no-python")
+    library = load(folder, "cffi", "linear")
+    library.set_isa(isa)
+    generator = np.random.default_rng(0)
+    shapes = ((130, 211), (211, 97), (97,))
+    x, w, bias = (generator.integers(-4, 5, shape).astype(ml_dtypes.bfloat16) for shape in shapes)
+    exact = x.astype(np.float64) @ w.astype(np.float64) + bias.astype(np.float64)
+    y = np.zeros(exact.shape, ml_dtypes.bfloat16)
+    library.linear(x, w, bias, y)
+    np.testing.assert_array_equal(y, exact.astype(np.float32).astype(ml_dtypes.bfloat16))
 
 
 def fails(capsys: pytest.CaptureFixture[str], *words: str) -> str:
