@@ -21,8 +21,8 @@ def grid(columns: int) -> tuple[int, int]:
 
 # Reductions: elements of a chunk that is reduced by itself, and the lengths of tiles to choose from.
 ROW_CHUNK, COLUMN_CHUNK = 65536, 4096
-# No longer, for the sake of precision: a tile's sum is rounded as often as a lane of it has elements, and so is the sum of a
-# chunk's tiles.
+# No longer, for the sake of precision: a tile's sum is rounded as often as a lane of it has elements, and so is the sum
+# of a chunk's tiles.
 LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
 TILE_COST = 128  # what beginning a tile costs, in elements
 

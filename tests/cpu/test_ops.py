@@ -15,11 +15,19 @@ from support.checks import BF16, LAYOUTS, Guarded, check_bits, check_error, exac
 
 import opdsl as od
 from opdsl import _runtime, ops
+from opdsl.runtime.knobs import knobs
 
 NAMES = sorted(OPERATORS)
 TARGETS = [f"cpu:{isa}" for isa in ("avx512", "avx2", "baseline") if _runtime.supports_isa(isa)]
 SIZES = (20011, 1)  # more than one task, and the least
 F32 = np.dtype(np.float32)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_instruction_set() -> Iterator[None]:
+    """That of TARGETS[0] for calls without a target, so that few kernels are compiled."""
+    with knobs.scope(isa=TARGETS[0].partition(":")[2]):
+        yield
 
 
 def arguments_of(call: Call, change: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -111,7 +119,7 @@ def test_empty(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, BF16])
-@pytest.mark.parametrize("name", ["add", "gelu", "sum", "var", "softmax", "layer_norm", "matmul", "transpose"])
+@pytest.mark.parametrize("name", ["add", "sum", "softmax", "layer_norm", "matmul"])
 def test_dtypes(name: str, dtype: Any) -> None:
     for call in calls_of(OPERATORS[name], dtype, 2003):
         check(OPERATORS[name], call, dtype, None)
@@ -143,7 +151,7 @@ def test_threads_and_repetition_do_not_change_bits(name: str) -> None:
 # --- exact data ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64])
 def test_integers(dtype: Any) -> None:
     x, y = (exact_integers((37, 53), dtype, seed, 5) for seed in range(2))
     z = y[0]
@@ -232,7 +240,7 @@ def test_in_place() -> None:
 
 
 @pytest.mark.parametrize("axes", [(0, 2, 1), (2, 0, 1), (1, 0, 2), (2, 1, 0)])
-@pytest.mark.parametrize("dtype", [np.int8, np.float16, np.float32, np.int64, np.bool_])
+@pytest.mark.parametrize("dtype", [np.int8, np.float16, np.int64, np.bool_])
 def test_permutations(axes: tuple[int, ...], dtype: Any) -> None:
     x = exact_integers((19, 35, 21), np.int64, limit=100).astype(dtype)
     for view in (x, x[::-1, ::2]):
