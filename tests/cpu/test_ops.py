@@ -6,6 +6,7 @@ Few sizes, so that few kernels are compiled: every operator on every target in f
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -401,3 +402,13 @@ def test_errors_leave_outputs_alone() -> None:
 
 def test_operators_not_covered() -> None:
     assert set(ops.__all__) == set(OPERATORS), "every operator has a record"
+
+
+def test_page(update_golden: bool) -> None:
+    """The tables of docs/operators.md are those of the records."""
+    from opdsl.ops.page import renewed
+
+    path = Path(__file__).parents[2] / "docs" / "operators.md"
+    if update_golden:
+        path.write_text(renewed(path.read_text()))
+    assert path.read_text() == renewed(path.read_text()), "renew it with --update-golden"
