@@ -69,13 +69,11 @@ def _located(message: str, location: Location | None, line: str, notes: tuple[No
     return "\n".join(text)
 
 
-_PACKAGE = __file__.rpartition("/lang/")[0] + "/"
-
 
 def call_site() -> tuple[Location | None, str]:
-    """The place in the user's code that is being run: the innermost frame that is not in this package."""
+    """The place in the user's code that is being run: the innermost frame that is not of this package's modules."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("opdsl."):
         frame = frame.f_back
     if frame is None:
         return None, ""
