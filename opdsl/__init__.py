@@ -105,6 +105,7 @@ from opdsl.lang.builtins_shape import (
     transpose,
     zeros,
 )
+from opdsl.lang.config import Config
 from opdsl.lang.errors import (
     ArgumentError,
     CompileError,
@@ -120,6 +121,7 @@ from opdsl.lang.kernel import kernel
 __all__ = [
     "ArgumentError",
     "CompileError",
+    "Config",
     "DTypeError",
     "LaunchError",
     "OpdslError",

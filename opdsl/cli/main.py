@@ -34,7 +34,7 @@ COMMANDS = {
     "inspect": Command("opdsl.cli.inspect_command", "show what a kernel becomes, stage by stage"),
     "build": Command("opdsl.cli.build_command", "compile kernels ahead of time into a library"),
     "bench": Command("opdsl.cli.bench_command", "measure the operators beside other libraries"),
-    "tune": Command("opdsl.cli.tune_command", "search for the best tile sizes of a kernel"),
+    "tune": Command("opdsl.cli.tune_command", "measure the configurations of a kernel, record the best"),
     "profile": Command("opdsl.cli.profile_command", "say what bounds a kernel"),
     "launch": Command("opdsl.cli.launch_command", "start a program as several processes"),
     "cache": Command("opdsl.cli.cache_command", "list, verify or clear the compiled kernels"),

@@ -74,7 +74,7 @@ class Options:
         get one."""
         self.all_dims = all_dims
         self.dtypes = self._read_dtypes(arguments.dtype)
-        self.constexprs = {name: _value(text, module) for name, text in _pairs(arguments.set, "--set")}
+        self.constexprs = {name: value_of(text, module) for name, text in _pairs(arguments.set, "--set")}
         self.dims = {name: _size(name, text) for name, text in _pairs(arguments.dim, "--dim")}
         self._check_names(kernels)
         if not all_dims:
@@ -180,7 +180,7 @@ def _size(name: str, text: str) -> int:
     return size
 
 
-def _value(text: str, module: ModuleType) -> Any:
+def value_of(text: str, module: ModuleType) -> Any:
     """A Python literal, a dtype (f32, od.f32), or a name of the file."""
     try:
         return ast.literal_eval(text)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import FunctionType
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from opdsl.ir.core import Kernel as IrKernel
 from opdsl.ir.types import DTYPES, DType
 from opdsl.lang.annotations import BadParameter, Signature, read_signature
+from opdsl.lang.config import BadConfig, Config, read_configs
 from opdsl.lang.errors import (
     ArgumentError,
     CompileError,
@@ -47,12 +48,12 @@ class Kernel:
     """A kernel. Calling it on arrays compiles it for them, if need be, and runs it.
 
     `kernel(x, y, BLOCK=64, target="interp")`: arguments by position or name, constexprs by name.
-    `kernel.lower(...)` gives the tile IR.
+    `kernel.lower(...)` gives the tile IR. `kernel.configs` are the choices that `opdsl tune` measures.
     """
 
     opdsl_kernel = True
 
-    def __init__(self, function: FunctionType) -> None:
+    def __init__(self, function: FunctionType, configs: Iterable[Config | Mapping[str, Any]] = ()) -> None:
         self.function = function
         self.source = FunctionSource(function, "@od.kernel")
         functools.update_wrapper(self, function)
@@ -62,6 +63,12 @@ class Kernel:
             self.signature: Signature = read_signature(function)
         except BadParameter as bad:
             raise self._bad_parameter(bad) from None
+        bound = [name for name in self.signature.constexprs if name in self.signature.symbols]
+        try:
+            self.configs: tuple[Config, ...] = read_configs(configs, self.signature.constexprs, bound)
+        except BadConfig as error:
+            location = self.source.location(self._config_node(error.place))
+            raise CompileError(error.message, location, self.source.line(location.line), error.help) from None
         self._specialised: dict[Hashable, IrKernel] = {}
         self._launch: Callable[..., None] | None = None
         self._fast: Callable[..., Any] | None = None
@@ -76,6 +83,17 @@ class Kernel:
         a = node.args
         arguments = [*a.posonlyargs, *a.args, *a.kwonlyargs, *(x for x in (a.vararg, a.kwarg) if x is not None)]
         return next((argument for argument in arguments if argument.arg == name), node)
+
+    def _config_node(self, place: int) -> ast.AST:
+        """Where a configuration stands in the decorator, if it stands there; else the decorator or the function."""
+        node = self.source.node
+        calls = [d for d in getattr(node, "decorator_list", ()) if isinstance(d, ast.Call)]
+        for call in calls:
+            for keyword in call.keywords:
+                if keyword.arg == "configs":
+                    listed = keyword.value.elts if isinstance(keyword.value, ast.List | ast.Tuple) else []
+                    return listed[place] if place < len(listed) else keyword.value
+        return node
 
     def _bad_parameter(self, bad: BadParameter) -> CompileError:
         location = self.source.location(self._parameter_node(bad.parameter))
@@ -215,6 +233,10 @@ class Kernel:
             self._launch = launcher(self)
         self._launch(*arguments, **named)
 
+    def forget_launches(self) -> None:
+        """Calls from now on choose anew what runs them: records of tuning are read again."""
+        self._launch, self._fast, self._finish, self._generation = None, None, None, -1
+
     def use_fast(self, fast: Callable[..., Any] | None, finish: Callable[..., None], generation: int) -> None:
         """Calls without named arguments go to `fast` first, which answers None when it has done them."""
         self._fast, self._finish, self._generation = fast, finish, generation
@@ -249,11 +271,27 @@ def _user_part(cause: BaseException | None) -> BaseException | None:
     return cause.with_traceback(trace)
 
 
-def kernel(function: Callable[..., Any]) -> Kernel:
-    """Makes a function a kernel. Its source is read now, its annotations say what it takes."""
+@overload
+def kernel(function: Callable[..., Any], /) -> Kernel: ...
+@overload
+def kernel(*, configs: Iterable[Config | Mapping[str, Any]] = ()) -> Callable[[Callable[..., Any]], Kernel]: ...
+def kernel(
+    function: Callable[..., Any] | None = None, /, *, configs: Iterable[Config | Mapping[str, Any]] = ()
+) -> Kernel | Callable[[Callable[..., Any]], Kernel]:
+    """Makes a function a kernel. Its source is read now, its annotations say what it takes.
+
+    `@od.kernel(configs=[od.Config(BM=64), ...])` declares the choices that `opdsl tune` measures.
+    """
+    if function is None:
+        choices = tuple(configs)
+        return lambda decorated: _kernel(decorated, choices)
+    return _kernel(function, ())
+
+
+def _kernel(function: Callable[..., Any], configs: tuple[Config | Mapping[str, Any], ...]) -> Kernel:
     if not isinstance(function, FunctionType):
         raise TypeError(f"@od.kernel takes a function, not {type(function).__name__}")
     try:
-        return Kernel(function)
+        return Kernel(function, configs)
     except OpdslError as error:
         raise error.with_traceback(None) from None

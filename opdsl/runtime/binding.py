@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from opdsl.lang.kernel import Kernel
 from opdsl.lang.promotion import integer_range
 from opdsl.lang.values import article
 from opdsl.runtime import arrays
+
+if TYPE_CHECKING:
+    from opdsl.tuning.records import Book
 
 
 def argument_error(kernel: Kernel, error: Exception, parameter: str) -> ArgumentError:
@@ -153,13 +156,18 @@ def _sizes(kernel: Kernel, arguments: Sequence[Any]) -> dict[str, int]:
 
 
 def specialised(
-    kernel: Kernel, arguments: Sequence[Any], constexprs: Mapping[str, Any]
-) -> tuple[IrKernel, dict[str, Any]]:
-    """The IR for these arguments, and the value of every constexpr."""
+    kernel: Kernel, arguments: Sequence[Any], constexprs: Mapping[str, Any], book: Book | None
+) -> tuple[IrKernel, dict[str, Any], Mapping[str, Any]]:
+    """The IR for these arguments, the value of every constexpr, and the target's options. What the call does not give
+    may come from a record of tuning."""
     dtypes = _dtypes(kernel, arguments)
     sizes = _sizes(kernel, arguments)
+    options: Mapping[str, Any] = {}
+    config = None if book is None else book.choose(dtypes, sizes, constexprs)
+    if config is not None:
+        constexprs, options = {**constexprs, **config.constexprs}, config.options
     values = kernel.check_constexprs(constexprs, sizes)
-    return kernel.specialise(dtypes, values), values
+    return kernel.specialise(dtypes, values), values, options
 
 
 def checked_scalars(kernel: Kernel, arguments: Sequence[Any]) -> list[Any]:

@@ -123,6 +123,9 @@ class Knobs:
         "OPDSL_SANITIZE", _text, None, "sanitizers for generated code, as address,undefined (preload their libraries)"
     )
     target = Knob[str]("OPDSL_TARGET", _text, "cpu", "target of a kernel call that names none")
+    tuning = Knob[str | None](
+        "OPDSL_TUNING", _text, None, "folder with records of tuning, looked into before those beside kernels; 0: use none"
+    )
     traceback = Knob[bool](
         "OPDSL_TRACEBACK", _boolean, False, "1: the command line shows where in OpDSL an error arose"
     )

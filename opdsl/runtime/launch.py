@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
@@ -26,8 +27,12 @@ from opdsl.targets.base import Executable, Request, find_target, target_names
 
 if TYPE_CHECKING:
     from opdsl._runtime import LaunchReport
+    from opdsl.tuning.records import Book
 
 Argument = Any  # an array or a scalar
+
+NO_OPTIONS: Mapping[str, Any] = {}
+MOST_REMEMBERED = 4096  # calls with different keys that a Launcher knows at once
 
 
 @runtime_checkable
@@ -48,6 +53,7 @@ class _Facts:
     unit_axes: tuple[int | None, ...]
     may_alias: bool
     written: frozenset[int]
+    options: Mapping[str, Any]  # of the target, from a record of tuning
 
 
 def written_parameters(kernel: IrKernel) -> frozenset[int]:
@@ -65,16 +71,21 @@ def contiguous_request(kernel: IrKernel, **options: Any) -> Request:
 
 
 class _Variant:
-    """The calls of a kernel with one target and one set of constexprs given by the user."""
+    """The calls of a kernel with one target and one set of constexprs (and, while tuning, options) given by the user."""
 
-    def __init__(self, launch: KernelLaunch, target: str, constexprs: Mapping[str, Any]) -> None:
+    def __init__(
+        self, launch: KernelLaunch, target: str, constexprs: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> None:
         self.launch = launch
         self.target = target
         self.constexprs = dict(constexprs)
+        self.options = dict(options)
         self.fast: Launcher | None = None
         self.written: frozenset[int] = frozenset()
         self.executables: dict[Hashable, Executable] = {}
         self.by_fast_key: dict[bytes, Any] = {}
+        self._book: Book | None = None
+        self._looked = False
 
     def run(self, arguments: Sequence[Argument]) -> None:
         """Runs on arguments in parameter order, each an array already."""
@@ -85,10 +96,16 @@ class _Variant:
                 return
         kernel = self.launch.kernel
         ordered = binding.checked_scalars(kernel, arguments)
-        facts = _facts(kernel, ordered, self.constexprs)
+        facts = _facts(kernel, ordered, self.constexprs, self.options, self.records())
         executable = self._executable(facts)
         self._remember(facts, ordered, executable)
         executable(ordered)
+
+    def records(self) -> Book | None:
+        """The records of tuning for this kernel and target, looked for once."""
+        if not self._looked:
+            self._book, self._looked = _find_book(self.launch.kernel, self.target), True
+        return self._book
 
     def finish(self, result: Any, arguments: Sequence[Argument]) -> None:
         """Deals with what a native executable reported."""
@@ -102,11 +119,12 @@ class _Variant:
 
     def _executable(self, facts: _Facts) -> Executable:
         kernel = facts.kernel
-        key = (id(kernel), facts.unit_axes, facts.may_alias)
+        key = (id(kernel), facts.unit_axes, facts.may_alias, tuple(facts.options.items()))
         with self.launch.lock:
             executable = self.executables.get(key)
             if executable is None:
-                executable = _compile(self.target, Request(kernel, facts.unit_axes, facts.may_alias))
+                request = Request(kernel, facts.unit_axes, facts.may_alias, facts.options)
+                executable = _compile(self.target, request)
                 self.executables[key] = executable
         return executable
 
@@ -123,6 +141,9 @@ class _Variant:
             # The key's first word: 0 nothing is shared, 1 a written tensor is one that is read too (in place), 2 other.
             if key is None or int.from_bytes(key[:8], "little") != int(facts.may_alias):
                 return
+            if len(self.by_fast_key) >= MOST_REMEMBERED:
+                self.fast.clear()
+                self.by_fast_key.clear()
             self.by_fast_key[key] = executable
             self.fast.register(key, executable.entry if isinstance(executable, NativeExecutable) else executable)
 
@@ -137,7 +158,9 @@ class _Variant:
                 return None  # the type of this scalar comes from a tensor: the Launcher does not know it
             else:
                 plan.append(("scalar", annotation.dtype.name))
-        bound = [name for name in kernel.signature.constexprs if name in kernel.signature.symbols]
+        # With records of tuning, sizes decide which executable runs: then all of them are part of the Launcher's key.
+        known = kernel.signature.constexprs if self.records() is None else kernel.signature.symbols
+        bound = [name for name in known if name in kernel.signature.symbols]
         try:
             return Launcher(plan, bound)
         except ValueError:
@@ -162,7 +185,10 @@ class KernelLaunch:
         if target is None and not constexprs:
             kernel.use_fast(variant.fast, variant.finish, self._generation)
 
-    def variant(self, target: str | None, constexprs: Mapping[str, Any]) -> _Variant:
+    def variant(
+        self, target: str | None, constexprs: Mapping[str, Any], options: Mapping[str, Any] = NO_OPTIONS
+    ) -> _Variant:
+        """What runs the calls with this target, these constexprs and these options of the target."""
         if knobs.generation != self._generation:
             self._state = tuple(sorted((name, repr(value)) for name, value in knobs.overrides.items()))
             self._generation = knobs.generation
@@ -172,13 +198,14 @@ class KernelLaunch:
             raise ArgumentError(
                 f"{self.kernel.name}: target is {target!r}", f"give a string: {', '.join(map(repr, target_names()))}"
             )
-        key: Hashable = (target, self._state, tuple((k, constexpr_key(v)) for k, v in constexprs.items()))
+        given = tuple((k, constexpr_key(v)) for k, v in constexprs.items())
+        key: Hashable = (target, self._state, given, tuple(options.items()) if options else ())
         try:
             variant = self._variants.get(key)
         except TypeError:
-            return _Variant(self, target, constexprs)  # not hashable: an error follows that says which
+            return _Variant(self, target, constexprs, options)  # not hashable: an error follows that says which
         if variant is None:
-            variant = self._variants[key] = _Variant(self, target, constexprs)
+            variant = self._variants[key] = _Variant(self, target, constexprs, options)
         return variant
 
 
@@ -197,8 +224,28 @@ def _compile(name: str, request: Request) -> Executable:
         raise ArgumentError(str(error), hint) from None  # the target's own word: this machine cannot run it
 
 
-def _facts(kernel: Kernel, arguments: Sequence[Argument], constexprs: Mapping[str, Any]) -> _Facts:
-    specialised, values = binding.specialised(kernel, arguments, constexprs)
+def _find_book(kernel: Kernel, target: str) -> Book | None:
+    """Records of tuning are asked for only where there is a file of them: most kernels have none."""
+    name = kernel.source.file
+    beside = name[: name.rfind(".")] + ".tuning.json"
+    if target.startswith("interp") or (knobs.tuning in (None, "0") and (knobs.tuning or not Path(beside).is_file())):
+        return None
+    from opdsl.tuning.records import book
+
+    try:
+        return book(kernel, find_target(target).name)
+    except ValueError:
+        return None  # no such target: compiling says so
+
+
+def _facts(
+    kernel: Kernel,
+    arguments: Sequence[Argument],
+    constexprs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    book: Book | None,
+) -> _Facts:
+    specialised, values, recorded = binding.specialised(kernel, arguments, constexprs, book)
     written = written_parameters(specialised)
     unit_axes: list[int | None] = []
     tensors: dict[int, NDArray[Any]] = {}
@@ -213,7 +260,7 @@ def _facts(kernel: Kernel, arguments: Sequence[Argument], constexprs: Mapping[st
         unit_axes.append(info.unit_axis)
         tensors[place] = argument
     may_alias = _check_sharing(kernel, tensors, written)
-    return _Facts(specialised, values, tuple(unit_axes), may_alias, written)
+    return _Facts(specialised, values, tuple(unit_axes), may_alias, written, {**recorded, **options})
 
 
 def _check_sharing(kernel: Kernel, tensors: Mapping[int, NDArray[Any]], written: frozenset[int]) -> bool:
@@ -261,4 +308,4 @@ def lower_call(kernel: Kernel, arguments: Sequence[Any], named: Mapping[str, Any
     named = {name: value for name, value in named.items() if name != "target"}
     ordered, constexprs = binding.bind(kernel, arguments, named)
     checked = binding.checked_scalars(kernel, binding.as_arrays(kernel, ordered))
-    return binding.specialised(kernel, checked, constexprs)[0]
+    return binding.specialised(kernel, checked, constexprs, None)[0]

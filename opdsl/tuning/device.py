@@ -1,0 +1,199 @@
+"""Where a target's kernels run: how arguments get there, how calls are timed there, what to call the machine."""
+
+from __future__ import annotations
+
+import platform
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from opdsl.lang.errors import OpdslError
+
+Call = Callable[[], object]
+
+
+class DeviceError(OpdslError, RuntimeError):
+    """There is no such device here."""
+
+
+class Device(Protocol):
+    """One machine's processor, or a GPU."""
+
+    def model(self) -> str:
+        """The name that records carry. Works where the device is not there, too: it is then empty."""
+
+    def check(self) -> None:
+        """Raises DeviceError where kernels cannot run here."""
+
+    def place(self, arrays: Sequence[Any]) -> list[Any]:
+        """Arguments for the device: NumPy's arrays copied there, scalars as they are."""
+
+    def fetch(self, argument: Any) -> Any:
+        """A placed array as one of NumPy's."""
+
+    def time(self, call: Call, calls: int) -> float:
+        """Seconds that so many calls take, one after the other."""
+
+    def threads(self) -> int | None:
+        """How many threads a launch uses, where that means anything."""
+
+    def versions(self) -> Mapping[str, str]:
+        """What else decides the times: a compiler, a driver."""
+
+
+class Processor:
+    """The machine's own processor."""
+
+    def model(self) -> str:
+        return processor()
+
+    def check(self) -> None:
+        return None
+
+    def place(self, arrays: Sequence[Any]) -> list[Any]:
+        return list(arrays)
+
+    def fetch(self, argument: Any) -> Any:
+        return argument
+
+    def time(self, call: Call, calls: int) -> float:
+        repetitions = range(calls)
+        start = time.perf_counter()
+        for _ in repetitions:
+            call()
+        return time.perf_counter() - start
+
+    def threads(self) -> int | None:
+        from opdsl.runtime.threads import get_num_threads
+
+        return get_num_threads()
+
+    def versions(self) -> Mapping[str, str]:
+        from opdsl.runtime import toolchain
+
+        found = toolchain.find_compiler()
+        return {"compiler": f"{found.family} {found.version_text}"}
+
+
+@cache
+def processor() -> str:
+    """The processor's model, as the system has it."""
+    try:
+        with Path("/proc/cpuinfo").open() as lines:
+            for line in lines:
+                if found := re.match(r"model name\s*:\s*(.+)", line):
+                    return found.group(1).strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+class Cuda:
+    """An NVIDIA GPU, by PyTorch. Times are those between two events on the stream, launches included."""
+
+    CACHE_BYTES = 256 << 20  # written between calls, so that each finds the second-level cache as cold as the last one
+
+    def __init__(self) -> None:
+        self._flushed: Any = None
+
+    def model(self) -> str:
+        return _cuda_model()
+
+    def check(self) -> None:
+        if not self.model():
+            raise DeviceError(
+                "there is no GPU that PyTorch can use here: kernels for it can be built (opdsl build --target triton "
+                "--arch sm_90) but not measured; run this where there is one, with a CUDA build of PyTorch"
+            )
+
+    def place(self, arrays: Sequence[Any]) -> list[Any]:
+        return [to_torch(array).cuda() if isinstance(array, np.ndarray) else array for array in arrays]
+
+    def fetch(self, argument: Any) -> Any:
+        return to_numpy(argument)
+
+    def time(self, call: Call, calls: int) -> float:
+        """The sum over calls, each between two events, after the second-level cache was overwritten."""
+        torch = _torch()
+        if self._flushed is None:
+            self._flushed = torch.empty(self.CACHE_BYTES, dtype=torch.int8, device="cuda")
+        starts = [torch.cuda.Event(enable_timing=True) for _ in range(calls)]
+        ends = [torch.cuda.Event(enable_timing=True) for _ in range(calls)]
+        for start, end in zip(starts, ends, strict=True):
+            self._flushed.zero_()
+            start.record()
+            call()
+            end.record()
+        torch.cuda.synchronize()
+        milliseconds: float = sum(start.elapsed_time(end) for start, end in zip(starts, ends, strict=True))
+        return milliseconds / 1e3
+
+    def threads(self) -> int | None:
+        return None
+
+    def versions(self) -> Mapping[str, str]:
+        from importlib.metadata import PackageNotFoundError, version
+
+        import torch
+
+        found = {"cuda": str(torch.version.cuda)}
+        for name in ("torch", "triton"):
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:
+                continue
+        return found
+
+
+def _torch() -> Any:
+    """PyTorch, parts of which have no types."""
+    import torch
+
+    return torch
+
+
+@cache
+def _cuda_model() -> str:
+    try:
+        import torch
+    except ImportError:
+        return ""
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else ""
+
+
+def to_torch(array: Any) -> Any:
+    """NumPy's array as a tensor of the same memory; bf16 and f8, which NumPy's own types lack, by their bits."""
+    import torch
+
+    bits = {"bfloat16": ("int16", torch.bfloat16), "float8_e4m3fn": ("int8", torch.float8_e4m3fn),
+            "float8_e5m2": ("int8", torch.float8_e5m2)}.get(array.dtype.name)  # fmt: skip
+    if bits is None:
+        return torch.from_numpy(array)
+    return torch.from_numpy(array.view(bits[0])).view(bits[1])
+
+
+def to_numpy(tensor: Any) -> Any:
+    """A tensor, wherever it is, as NumPy's array."""
+    import ml_dtypes
+    import torch
+
+    host = tensor.detach().cpu()
+    bits = {torch.bfloat16: (torch.int16, ml_dtypes.bfloat16), torch.float8_e4m3fn: (torch.int8, ml_dtypes.float8_e4m3fn),
+            torch.float8_e5m2: (torch.int8, ml_dtypes.float8_e5m2)}.get(host.dtype)  # fmt: skip
+    return host.numpy() if bits is None else host.view(bits[0]).numpy().view(bits[1])
+
+
+@cache
+def device_for(target: str) -> Device:
+    """The device of a target such as "cpu:avx2" or "triton:sm_90". Raises DeviceError for one that has none."""
+    base = target.partition(":")[0]
+    if base == "cpu":
+        return Processor()
+    if base == "triton":
+        return Cuda()
+    raise DeviceError(f"the target {target} is not measured: only cpu and triton run on a machine")
