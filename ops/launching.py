@@ -60,8 +60,18 @@ class FastCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Parts:
+    """The first of two launches, and what it writes."""
+
+    call: FastCall
+    dims: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
-    """A call that has been made before, on C-contiguous arrays: the one launch that does it."""
+    """A call that has been made before, on C-contiguous arrays: the launch that does it, or the two launches, of which
+    the first leaves parts to the second."""
 
     call: FastCall
     shape: tuple[int, ...]  # of the result
@@ -70,6 +80,7 @@ class Known:
     output_dims: tuple[int, ...]
     extra: tuple[Any, ...] = ()  # scalar arguments that come last
     between: tuple[Array, ...] = ()  # what stands for arguments that are not given
+    first: Parts | None = None
 
     def repeat(self, x: Any, out: Any, between: tuple[Any, ...] = ()) -> Any:
         """The result for arrays of the same shape and dtype; None where it must be had the long way."""
@@ -79,7 +90,13 @@ class Known:
             result = out
         else:
             return None
-        done = self.call.fast(x.reshape(self.input_dims), *between, result.reshape(self.output_dims), *self.extra)
+        source = x.reshape(self.input_dims)
+        if self.first is not None:
+            parts = empty(self.first.dims, self.first.dtype)
+            if self.first.call.fast(source, *between, parts, *self.extra) is not None:
+                return None
+            source = parts
+        done = self.call.fast(source, *between, result.reshape(self.output_dims), *self.extra)
         return result if done is None else None
 
 
@@ -101,8 +118,10 @@ class KnownCalls:
 
     def remember(self, known: Known, x: Array, *parameters: Any) -> None:
         """Remembers a launch that has been made with these parameters."""
-        known.call.learn()
-        if known.call.generation != knobs.generation:
+        calls = [known.call] if known.first is None else [known.first.call, known.call]
+        for call in calls:
+            call.learn()
+        if any(call.generation != knobs.generation for call in calls):
             return
         if len(self._known) >= self.LIMIT:
             self._known.clear()

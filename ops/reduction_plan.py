@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 from opdsl.ops import reduction_kernels as kernels
 from opdsl.ops import tiling
 from opdsl.ops.arguments import Array, as_array, check_axes, check_out, checked_dtype, empty, like, numpy_dtype
-from opdsl.ops.launching import FastCall, run
+from opdsl.ops.launching import FastCall, Parts, run
 
 from opdsl.ir.types import DType, f32, f64, i64
 from opdsl.lang.function import Function
@@ -94,18 +94,21 @@ def reduce(
     identity: Any,
     dtype: DType,
     after: Function = kernels.total_of,
-) -> FastCall | None:
-    """out (outer, kept) = after(the reduction of the view, count). Gives the launch, if one was enough."""
+) -> tuple[FastCall, Parts | None] | None:
+    """out (outer, kept) = after(the reduction of the view, count). Gives the launch, with the one before that left it
+    parts; None if there were more."""
     kernel = kernels.reduce_rows if view.along_rows else kernels.reduce_columns
     constexprs = {"kind": kind, "identity": identity, "dtype": dtype, **view.tile, "CHUNK": view.chunk}
     if view.length <= view.chunk:
         call = FastCall(kernel, **constexprs, after=after)
         run(kernel, (view.array, view.with_parts(out), count), target, **call.constexprs)
-        return call
+        return call, None
     parts = _parts(view, dtype)
-    run(kernel, (view.array, parts, count), target, **constexprs, after=kernels.total_of)
-    reduce(View(parts, view.along_rows), out, count, target, kind=kind, identity=identity, dtype=dtype, after=after)
-    return None
+    first = FastCall(kernel, **constexprs, after=kernels.total_of)
+    run(kernel, (view.array, parts, count), target, **first.constexprs)
+    rest = View(parts, view.along_rows)
+    done = reduce(rest, out, count, target, kind=kind, identity=identity, dtype=dtype, after=after)
+    return (done[0], Parts(first, parts.shape, parts.dtype)) if done is not None and done[1] is None else None
 
 
 def sum_about(

@@ -58,12 +58,13 @@ def _reduction(
         dtype = accumulator(to_float(call.dtype))
     written = call.target(view)
     count = float(call.count)
-    launch = reduce(view, written, count, target, kind=kind, identity=identity, dtype=dtype, after=after)
+    launches = reduce(view, written, count, target, kind=kind, identity=identity, dtype=dtype, after=after)
     result_dtype = numpy_dtype(_RESULTS[name](call.dtype))
-    if launch is not None and target is None and x is call.array and call.out.dtype == result_dtype:
+    if launches is not None and target is None and x is call.array and call.out.dtype == result_dtype:
+        last, first = launches
         dims = view.with_parts(written).shape
-        shape = call.out.shape
-        _known.remember(Known(launch, shape, result_dtype, view.array.shape, dims, (count,)), x, name, axis, keepdims)
+        known = Known(last, call.out.shape, result_dtype, view.array.shape, dims, (count,), first=first)
+        _known.remember(known, x, name, axis, keepdims)
     return call.finish(written)
 
 

@@ -471,6 +471,8 @@ class Expressions:
         unit = access.stride == "1"
         if unit:
             self._fetch_next_row(op, at, access, level)
+            if self.loops.limit is None and self.facts.has_known_place(op):
+                self.code.line(f"od::prefetch_ahead({access.pointer});", level)
         if self.loops.limit is None:
             text = (
                 f"od::load<{lanes}>({access.pointer})"

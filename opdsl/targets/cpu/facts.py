@@ -50,6 +50,21 @@ class Facts:
         reads = any(op.name == "copy_in" or op.attributes.get("mode") != "set" for op, _ in self.users[tensor])
         return tensor in self.written and not reads and not self.may_alias
 
+    def has_known_place(self, access: Op) -> bool:
+        """Whether where an access lies depends on sizes and loops alone, not on what was read from memory."""
+        reached = [operand for _, operand in tensor_index(access)]
+        seen = set(reached)
+        while reached:
+            op = self.definition.get(reached.pop())
+            if op is None:
+                continue
+            if op.name == "copy_in" or op.regions:
+                return False
+            new = [operand for operand in op.operands if operand not in seen]
+            seen.update(new)
+            reached += new
+        return True
+
     def memory(self, tensor: Value) -> Value | None:
         """What stands for the memory of a tensor: the same for tensors that may share theirs."""
         return None if self.may_alias else tensor
