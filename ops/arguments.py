@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opdsl.ir.types import DTYPES, DType, f32
+from opdsl.ir.types import DTYPES, DType, f32, integer_range
 from opdsl.lang import promotion
 from opdsl.lang.errors import ArgumentError, DTypeError, LaunchError, Misuse, ShapeError
 from opdsl.runtime import arrays
@@ -109,7 +109,7 @@ def number_array(value: Number, dtype: DType, operator: str = "", name: str = ""
     """A Python number as an array that meets arrays of `dtype`: narrow floats meet it in f32, unrounded."""
     wide = f32 if dtype.name in NARROW else dtype
     if wide.is_integer and not promotion.fits(int(value), wide):
-        low, high = promotion.integer_range(wide)
+        low, high = integer_range(wide)
         raise argument_error(
             operator, f"{name} is {value}, which {wide} ({low} to {high}) cannot hold", "convert the array first"
         )

@@ -13,9 +13,8 @@ from opdsl.ops import tiling
 from opdsl.ops.arguments import Array, as_array, check_axes, check_out, checked_dtype, empty, like, numpy_dtype
 from opdsl.ops.launching import FastCall, Parts, run
 
-from opdsl.ir.types import DType, f32, f64, i64
+from opdsl.ir.types import DType, f32, f64, i64, integer_range
 from opdsl.lang.function import Function
-from opdsl.lang.promotion import integer_range
 
 
 @dataclass(frozen=True)

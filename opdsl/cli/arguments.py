@@ -19,7 +19,7 @@ from opdsl.cli.specialising import Specialisation, default_size
 from opdsl.ir.types import DType, TensorType
 from opdsl.lang.annotations import ScalarAnnotation
 from opdsl.runtime import arrays
-from opdsl.runtime.launch import written_parameters
+from opdsl.runtime.specialised import written_parameters
 
 Array = NDArray[Any]
 

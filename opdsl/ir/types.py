@@ -64,6 +64,13 @@ DTYPES: dict[str, DType] = {
 }
 
 
+def integer_range(dtype: DType) -> tuple[int, int]:
+    """The least and the greatest number of an integer type."""
+    if dtype.kind == "uint":
+        return 0, (1 << dtype.bits) - 1
+    return -(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1
+
+
 def _dtype_by_name(name: str) -> DType:
     return DTYPES[name]
 

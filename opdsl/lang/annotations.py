@@ -9,7 +9,6 @@ from typing import Any
 
 from opdsl.ir.types import DType, bool_, f32, i64
 from opdsl.lang.errors import AnnotationError, Misuse
-from opdsl.lang.values import describe
 
 
 @dataclass(frozen=True)
@@ -144,6 +143,8 @@ def _parameter(name: str, annotation: object, default: object) -> Parameter:
     if isinstance(annotation, DType) or (isinstance(annotation, str) and annotation.isidentifier()):
         return Parameter(name, ScalarAnnotation(annotation), default)
     if not isinstance(annotation, TensorAnnotation):
+        from opdsl.lang.values import describe  # only errors need it
+
         raise BadParameter(
             name,
             f"the annotation of {name!r} is {describe(annotation)}",

@@ -25,7 +25,6 @@ from opdsl.lang.errors import (
     ShapeError,
     suggestion,
 )
-from opdsl.lang.frontend import FrontEnd
 from opdsl.lang.source import FunctionSource
 from opdsl.runtime.knobs import knobs
 
@@ -166,9 +165,17 @@ class Kernel:
                 raise ArgumentError(
                     f"{self.name}: the constexpr {name} is {value!r}, but it has the name of a dim, which is a whole number"
                 )
+        key = self.specialisation_key(dtypes, values)
+        found = self._specialised.get(key)
+        if found is None:
+            found = self._specialised[key] = self._compile(dtypes, values)
+        return found
+
+    def specialisation_key(self, dtypes: Mapping[str, DType], values: Mapping[str, Any]) -> Hashable:
+        """What tells the specialisations of this kernel apart. `values` has every constexpr."""
         key = (tuple(sorted((k, d.name) for k, d in dtypes.items())), *(constexpr_key(v) for v in values.values()))
         try:
-            found = self._specialised.get(key)
+            hash(key)
         except TypeError:
             name = next(n for n, v in values.items() if not _is_hashable(v))
             raise ArgumentError(
@@ -176,11 +183,11 @@ class Kernel:
                 "a kernel is compiled once for each value: give a tuple, not a list; a frozen dataclass, not a dict",
                 (name,),
             ) from None
-        if found is None:
-            found = self._specialised[key] = self._compile(dtypes, values)
-        return found
+        return key
 
     def _compile(self, dtypes: Mapping[str, DType], constexprs: Mapping[str, Any]) -> IrKernel:
+        from opdsl.lang.frontend import FrontEnd  # a kernel in the compile cache does without it
+
         front_end = FrontEnd(self.function, self.source, self.signature)
         try:
             return front_end.compile(dtypes, constexprs)

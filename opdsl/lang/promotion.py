@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from opdsl.ir.types import DTYPES, DType, bool_, f32, i32, i64
+from opdsl.ir.types import DTYPES, DType, bool_, f32, i32, i64, integer_range
 from opdsl.lang.errors import Misuse
 from opdsl.lang.values import NUMBERS, Number, Scalar, Tile
 
@@ -14,12 +14,6 @@ def number_dtype(value: Number) -> DType:
     if isinstance(value, bool):
         return bool_
     return i64 if isinstance(value, int) else f32
-
-
-def integer_range(dtype: DType) -> tuple[int, int]:
-    if dtype.kind == "uint":
-        return 0, (1 << dtype.bits) - 1
-    return -(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1
 
 
 def fits(value: int, dtype: DType) -> bool:

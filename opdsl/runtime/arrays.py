@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opdsl import _runtime
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _DLPACK_CPU = 1
 _DLPACK_CUDA_HOST = 3

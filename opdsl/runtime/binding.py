@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from opdsl.ir.core import Kernel as IrKernel
-from opdsl.ir.types import DTYPES, DType
+from opdsl.ir.types import DTYPES, DType, integer_range
 from opdsl.lang.annotations import Parameter, ScalarAnnotation, TensorAnnotation
 from opdsl.lang.errors import ArgumentError, DTypeError, ShapeError
 from opdsl.lang.kernel import Kernel
-from opdsl.lang.promotion import integer_range
-from opdsl.lang.values import article
 from opdsl.runtime import arrays
 
 if TYPE_CHECKING:
@@ -155,19 +152,18 @@ def _sizes(kernel: Kernel, arguments: Sequence[Any]) -> dict[str, int]:
     return {symbol: size for symbol, (size, _, _, _) in found.items()}
 
 
-def specialised(
+def specialisation(
     kernel: Kernel, arguments: Sequence[Any], constexprs: Mapping[str, Any], book: Book | None
-) -> tuple[IrKernel, dict[str, Any], Mapping[str, Any]]:
-    """The IR for these arguments, the value of every constexpr, and the target's options. What the call does not give
-    may come from a record of tuning."""
+) -> tuple[dict[str, DType], dict[str, Any], Mapping[str, Any]]:
+    """What these arguments specialise the kernel for: dtypes, the value of every constexpr, and the target's options.
+    What the call does not give may come from a record of tuning."""
     dtypes = _dtypes(kernel, arguments)
     sizes = _sizes(kernel, arguments)
     options: Mapping[str, Any] = {}
     config = None if book is None else book.choose(dtypes, sizes, constexprs)
     if config is not None:
         constexprs, options = {**constexprs, **config.constexprs}, config.options
-    values = kernel.check_constexprs(constexprs, sizes)
-    return kernel.specialise(dtypes, values), values, options
+    return dtypes, kernel.check_constexprs(constexprs, sizes), options
 
 
 def checked_scalars(kernel: Kernel, arguments: Sequence[Any]) -> list[Any]:
@@ -191,6 +187,8 @@ def checked_scalars(kernel: Kernel, arguments: Sequence[Any]) -> list[Any]:
 def _scalar(kernel: Kernel, name: str, dtype: DType, given: Any) -> bool | int | float:
     value = given.item() if isinstance(given, np.generic) else given
     if not isinstance(value, bool | int | float):
+        from opdsl.lang.values import article
+
         hint = f"pass {name}.item() if it holds one number" if hasattr(value, "item") else "pass a Python number"
         raise ArgumentError(
             f"{kernel.name}: {name!r} is {_shown(value)}, where {article(dtype)} {dtype} scalar is needed",

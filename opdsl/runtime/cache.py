@@ -16,7 +16,8 @@ with the process, after one warning.
     ROOT/staging/        directories on their way to entries
     ROOT/locks/          one file a key: two processes do not compile the same kernel at once
     ROOT/quarantine/     entries that failed the check, kept for inspection
-    ROOT/memo/           small facts that save time, as the compiler's version
+    ROOT/memo/           small facts that save time, each with its SHA-256: the compiler's version, digests of OpDSL's own
+                         files, and which IR a kernel has
 """
 
 from __future__ import annotations
@@ -78,6 +79,10 @@ def _warn_once(message: str) -> None:
     warnings.warn(message, CacheWarning, stacklevel=4)
 
 
+def _text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def key_of(parts: Mapping[str, str]) -> str:
     """The key of an entry: the SHA-256 of its parts."""
     canonical = json.dumps(sorted(parts.items()), ensure_ascii=True, separators=(",", ":"))
@@ -111,13 +116,14 @@ class Cache:
         return self._known.get(key) or self._sound_entry(key)
 
     def read_memo(self, name: str) -> str | None:
-        """A small text kept by `write_memo`, or None."""
+        """A small text kept by `write_memo`, or None where there is none or it is damaged."""
         if not self.is_usable():
             return None
         try:
-            return (self.root / "memo" / name).read_text(encoding="utf-8")
+            digest, _, text = (self.root / "memo" / name).read_text(encoding="utf-8").partition("\n")
         except (OSError, UnicodeDecodeError):
             return None
+        return text if digest == _text_digest(text) else None
 
     def write_memo(self, name: str, text: str) -> None:
         """Keeps a small text, if it can: a memo only saves time."""
@@ -127,7 +133,7 @@ class Cache:
         temporary = target.with_name(f".{name}.{os.getpid()}.{threading.get_ident()}")
         try:
             target.parent.mkdir(mode=0o700, exist_ok=True)
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(f"{_text_digest(text)}\n{text}", encoding="utf-8")
             temporary.replace(target)
         except OSError:
             with suppress(OSError):
@@ -148,7 +154,7 @@ class Cache:
         """Why the directory cannot be used and how to mend it; None where all is well. Makes it if it is not there."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for directory in (self.root, *(self.root / name for name in ("entries", "staging", "locks"))):
+            for directory in (self.root, *(self.root / name for name in ("entries", "staging", "locks", "memo"))):
                 if directory != self.root and not directory.exists():
                     continue
                 status = directory.stat()

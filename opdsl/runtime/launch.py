@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from numpy.typing import NDArray
-
 from opdsl._runtime import MISS, Entry, Launcher
 from opdsl.ir.core import Kernel as IrKernel
-from opdsl.ir.core import walk
 from opdsl.ir.types import TensorType
 from opdsl.lang.annotations import TensorAnnotation
 from opdsl.lang.errors import ArgumentError, OpdslError
 from opdsl.lang.kernel import Kernel, constexpr_key
 from opdsl.runtime import arrays, binding
 from opdsl.runtime.knobs import knobs
+from opdsl.runtime.specialised import Specialised
 from opdsl.targets.base import Executable, Request, find_target, target_names
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from opdsl._runtime import LaunchReport
     from opdsl.tuning.records import Book
 
@@ -48,19 +48,14 @@ class NativeExecutable(Protocol):
 class _Facts:
     """What the compiler needs to know of one call."""
 
-    kernel: IrKernel
-    constexprs: Mapping[str, Any]
+    kernel: Specialised
     unit_axes: tuple[int | None, ...]
     may_alias: bool
-    written: frozenset[int]
     options: Mapping[str, Any]  # of the target, from a record of tuning
 
-
-def written_parameters(kernel: IrKernel) -> frozenset[int]:
-    """The places of the tensors that a kernel writes."""
-    places = {id(value): place for place, value in enumerate(kernel.parameters)}
-    targets = (op.operands[1] for op in walk(kernel.body) if op.name == "copy_out")
-    return frozenset(places[id(target)] for target in targets)
+    @property
+    def written(self) -> frozenset[int]:
+        return self.kernel.written
 
 
 def contiguous_request(kernel: IrKernel, **options: Any) -> Request:
@@ -82,6 +77,7 @@ class _Variant:
         self.options = dict(options)
         self.fast: Launcher | None = None
         self.written: frozenset[int] = frozenset()
+        self.specialised: dict[Hashable, Specialised] = {}
         self.executables: dict[Hashable, Executable] = {}
         self.by_fast_key: dict[bytes, Any] = {}
         self._book: Book | None = None
@@ -96,7 +92,8 @@ class _Variant:
                 return
         kernel = self.launch.kernel
         ordered = binding.checked_scalars(kernel, arguments)
-        facts = _facts(kernel, ordered, self.constexprs, self.options, self.records())
+        specialised, options = self._specialised(ordered)
+        facts = _facts(kernel, ordered, specialised, options)
         executable = self._executable(facts)
         self._remember(facts, ordered, executable)
         executable(ordered)
@@ -106,6 +103,19 @@ class _Variant:
         if not self._looked:
             self._book, self._looked = _find_book(self.launch.kernel, self.target), True
         return self._book
+
+    def _specialised(self, arguments: Sequence[Argument]) -> tuple[Specialised, Mapping[str, Any]]:
+        """The kernel for the dtypes and dims of these arguments, and the target's options."""
+        kernel = self.launch.kernel
+        dtypes, values, recorded = binding.specialisation(kernel, arguments, self.constexprs, self.records())
+        key = kernel.specialisation_key(dtypes, values)
+        with self.launch.lock:
+            found = self.specialised.get(key)
+            if found is None:
+                # The interpreter runs the IR itself: nothing is gained by not making it.
+                remembers = self.target.partition(":")[0] != "interp"
+                found = self.specialised[key] = Specialised(kernel, dtypes, values, remembers=remembers)
+        return found, {**recorded, **self.options}
 
     def finish(self, result: Any, arguments: Sequence[Argument]) -> None:
         """Deals with what a native executable reported."""
@@ -239,14 +249,9 @@ def _find_book(kernel: Kernel, target: str) -> Book | None:
 
 
 def _facts(
-    kernel: Kernel,
-    arguments: Sequence[Argument],
-    constexprs: Mapping[str, Any],
-    options: Mapping[str, Any],
-    book: Book | None,
+    kernel: Kernel, arguments: Sequence[Argument], specialised: Specialised, options: Mapping[str, Any]
 ) -> _Facts:
-    specialised, values, recorded = binding.specialised(kernel, arguments, constexprs, book)
-    written = written_parameters(specialised)
+    written = specialised.written
     unit_axes: list[int | None] = []
     tensors: dict[int, NDArray[Any]] = {}
     for place, (parameter, argument) in enumerate(zip(kernel.signature.parameters, arguments, strict=True)):
@@ -260,7 +265,7 @@ def _facts(
         unit_axes.append(info.unit_axis)
         tensors[place] = argument
     may_alias = _check_sharing(kernel, tensors, written)
-    return _Facts(specialised, values, tuple(unit_axes), may_alias, written, {**recorded, **options})
+    return _Facts(specialised, tuple(unit_axes), may_alias, options)
 
 
 def _check_sharing(kernel: Kernel, tensors: Mapping[int, NDArray[Any]], written: frozenset[int]) -> bool:
@@ -308,4 +313,5 @@ def lower_call(kernel: Kernel, arguments: Sequence[Any], named: Mapping[str, Any
     named = {name: value for name, value in named.items() if name != "target"}
     ordered, constexprs = binding.bind(kernel, arguments, named)
     checked = binding.checked_scalars(kernel, binding.as_arrays(kernel, ordered))
-    return binding.specialised(kernel, checked, constexprs, None)[0]
+    dtypes, values, _ = binding.specialisation(kernel, checked, constexprs, None)
+    return kernel.specialise(dtypes, values)

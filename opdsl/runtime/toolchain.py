@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opdsl.lang.errors import OpdslError
+from opdsl.runtime.digests import digests
 from opdsl.runtime.knobs import knobs
-from opdsl.runtime.paths import include_directory, simd_headers
+from opdsl.runtime.paths import include_directory
 
 if TYPE_CHECKING:
     import subprocess  # imported where used: loading a cached kernel does without it
@@ -162,15 +163,6 @@ def _environment() -> dict[str, str]:
     return {**{k: v for k, v in os.environ.items() if k not in dropped}, "LC_ALL": "C"}
 
 
-@functools.cache
-def headers_digest() -> str:
-    """A digest of the headers that generated code includes."""
-    digest = hashlib.sha256()
-    for header in simd_headers():
-        digest.update(header.name.encode() + b"\0" + header.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
 def _extra_flags() -> tuple[str, ...]:
     extra = knobs.cxxflags
     if knobs.sanitize:
@@ -182,7 +174,7 @@ def fingerprint(flags: Sequence[str] = ()) -> str:
     """Everything besides the text that decides what a compilation with `flags` gives; a part of the cache's key."""
     compiler = find_compiler()
     all_flags = " ".join((*BASE_FLAGS, *flags, *_extra_flags()))
-    return f"{compiler.family} {compiler.version_text} {compiler.machine}; {all_flags}; headers {headers_digest()}"
+    return f"{compiler.family} {compiler.version_text} {compiler.machine}; {all_flags}; headers {digests().headers}"
 
 
 def compile_shared_object(source: Path, output: Path, flags: Sequence[str] = ()) -> None:

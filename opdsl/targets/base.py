@@ -2,28 +2,62 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from opdsl.ir.core import Kernel
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def digest_of(kernel: Kernel) -> str:
+    """The SHA-256 of the IR's canonical text: of all that decides the compiled kernel."""
+    from opdsl.ir.printer import canonical_text
+
+    return hashlib.sha256(canonical_text(kernel).encode()).hexdigest()
+
+
+class Untraced(Protocol):
+    """A specialised kernel whose IR is made when it is first asked for (`opdsl.runtime.specialised`)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the IR's canonical text, as far as is known without making it."""
+
+    @property
+    def ir(self) -> Kernel: ...
 
 
 @dataclass(frozen=True)
 class Request:
     """What a target compiles: a specialised kernel and the facts about its arguments that it may rely on.
 
+    `source` is the kernel's IR, or what can make it: a target that keeps what it compiled may do with its digest.
     `unit_axes` has an entry for each parameter: the axis of a tensor whose stride is one element (the last such axis,
     where several are), or None where there is none or the parameter is a scalar.
     `may_alias` is true where a tensor that the kernel writes shares memory with another argument.
     """
 
-    kernel: Kernel
+    source: Kernel | Untraced
     unit_axes: tuple[int | None, ...]
     may_alias: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kernel(self) -> Kernel:
+        """The IR."""
+        return self.source if isinstance(self.source, Kernel) else self.source.ir
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the IR's canonical text."""
+        return digest_of(self.source) if isinstance(self.source, Kernel) else self.source.digest
 
 
 class Executable(Protocol):

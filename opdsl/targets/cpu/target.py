@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from opdsl import _runtime
-from opdsl.ir.printer import canonical_text, print_kernel
 from opdsl.runtime import toolchain
 from opdsl.runtime.cache import default_cache
+from opdsl.runtime.digests import digests
 from opdsl.runtime.knobs import knobs
 from opdsl.targets.base import Request
 from opdsl.targets.cpu.isa import ISAS, Isa, entry_name
@@ -37,6 +37,7 @@ class CpuTarget:
         """ir, the passes' results, loops, c++, assembly."""
         import tempfile
 
+        from opdsl.ir.printer import print_kernel
         from opdsl.targets.cpu.assembly import readable
 
         record = {"ir": print_kernel(request.kernel)}
@@ -58,48 +59,36 @@ class CpuTarget:
         """Compiles, or takes from the cache. Raises ToolchainError where there is no usable compiler."""
         if not _runtime.supports_isa(self.isa.name):
             raise ValueError(f"this machine does not have {self.isa.name}; it has {_runtime.best_isa()} and less")
-        kernel = request.kernel
-        parts = {
-            "kernel": kernel.name,
-            "isa": self.isa.name,
-            "ir": canonical_text(kernel),
-            "unit_axes": repr(request.unit_axes),
-            "may_alias": repr(request.may_alias),
-            "toolchain": toolchain.fingerprint(flags(self.isa)),
-            "generator": generator_digest(),
-        }
-
         def build(directory: Path) -> None:
             _, text = lower(request, self.isa)
             source = directory / "kernel.cpp"
             source.write_text(text)
             toolchain.compile_shared_object(source, directory / "kernel.so", flags(self.isa))
 
-        directory = default_cache().get_or_build(parts, build)
-        entry = _runtime.load(str(directory / "kernel.so"), entry_name(kernel.name))
+        cache = default_cache()
+        directory = cache.find(self._parts(request))
+        if directory is None:
+            _ = request.kernel  # the digest is now that of this IR, whatever has been kept of it
+            directory = cache.get_or_build(self._parts(request), build)
+        entry = _runtime.load(str(directory / "kernel.so"), entry_name(request.source.name))
         return CpuExecutable(request, self.isa, entry)
+
+    def _parts(self, request: Request) -> dict[str, str]:
+        """All that decides the shared object: the key in the cache."""
+        return {
+            "kernel": request.source.name,
+            "isa": self.isa.name,
+            "ir": request.digest,
+            "unit_axes": repr(request.unit_axes),
+            "may_alias": repr(request.may_alias),
+            "toolchain": toolchain.fingerprint(flags(self.isa)),
+            "generator": digests().generator,
+        }
 
 
 def flags(isa: Isa) -> tuple[str, ...]:
     """The compiler's flags for generated code."""
     return (*POLICY_FLAGS, *isa.flags)
-
-
-def generator_digest() -> str:
-    """Changes whenever the code generator does, so that a cached kernel is never an older generator's."""
-    global _digest
-    if _digest is None:
-        import hashlib
-
-        digest = hashlib.sha256()
-        root = Path(__file__).parent
-        for path in sorted([*root.glob("*.py"), *(root.parent.parent / "passes").glob("*.py")]):
-            digest.update(path.read_bytes())
-        _digest = digest.hexdigest()
-    return _digest
-
-
-_digest: str | None = None
 
 
 def lower(request: Request, isa: Isa, record: dict[str, str] | None = None) -> tuple[Lowering, str]:

@@ -18,6 +18,7 @@ from typing import Any
 from opdsl import _runtime
 from opdsl.ir.printer import canonical_text
 from opdsl.runtime import toolchain
+from opdsl.runtime.digests import digests
 from opdsl.runtime.paths import host_sources
 from opdsl.targets.base import Request
 from opdsl.targets.cpu.ahead_of_time.extension import extension
@@ -238,7 +239,7 @@ def _manifest(parts: Sequence[Part], settings: Settings, files: Sequence[Path]) 
         "abi": _runtime.ABI_VERSION,
         "compiler": f"{compiler.family} {compiler.version_text}",
         "flags": {isa: [*toolchain.BASE_FLAGS, *flags(ISAS[isa])] for isa in settings.isas},
-        "headers_sha256": toolchain.headers_digest(),
+        "headers_sha256": digests().headers,
         "kernels": [_kernel_record(part) for part in parts],
         "files": {p.name: {"bytes": p.stat().st_size, "sha256": _digest(p.read_bytes())} for p in files},
     }
