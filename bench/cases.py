@@ -51,10 +51,10 @@ class Case:
         return str(self.parameters.get(name, default))
 
 
-def load(suite: str, shapes: str) -> list[Case]:
-    """The cases of a suite: of one of the sets, or all of a file's if `shapes` is a path."""
+def load(suite: str, shapes: str, file: Path | None = None) -> list[Case]:
+    """The cases of a suite: of one of the sets (in `file`, or the suite's own), or all of the file `shapes`."""
     if shapes in SETS:
-        return list(_cases(SHAPES / f"{suite}.toml", suite, shapes))
+        return list(_cases(file or SHAPES / f"{suite}.toml", suite, shapes))
     path = Path(shapes)
     if not path.is_file():
         raise ShapesError(f"--shapes takes {', '.join(SETS)} or a file; there is no file {shapes}")
@@ -66,7 +66,7 @@ def _cases(path: Path, suite: str, chosen: str | None) -> Iterator[Case]:
         content = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise ShapesError(f"{path.name}: {error}") from None
-    if chosen is not None and content.get("suite") != suite:
+    if chosen is not None and content.get("suite", suite) != suite:
         raise ShapesError(f"{path.name}: suite = {suite!r} is missing")
     for number, entry in enumerate(content.get("case", []), 1):
         where = f"{path.name}, case {number}"

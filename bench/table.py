@@ -9,7 +9,8 @@ from typing import Any
 from .bars import geometric_means
 from .rows import BarResult, Row
 
-COLUMNS = ("op", "shape", "dtype", "opdsl", "speed", "roof", "torch", "numpy", "ratio", "noise", "error")
+COLUMNS = ("op", "shape", "dtype", "opdsl", "speed", "roof", "torch", "numpy", "triton", "ratio", "noise", "error")
+ROOFS = {"memory": "mem", "tensor cores": "dot"}  # all others are the CPU's arithmetic
 
 
 def time_text(milliseconds: float | None) -> str:
@@ -50,9 +51,10 @@ def cells(group: Sequence[Row]) -> tuple[str, ...]:
         first.dtype,
         time_text(ours.ms_min if ours else None),
         speed_text(ours) if ours else "",
-        f"{ours.roof_pct:.0f} % {'mem' if ours.roof == 'memory' else 'cpu'}" if ours and ours.roof_pct else "",
+        f"{ours.roof_pct:.0f} % {ROOFS.get(ours.roof, 'cpu')}" if ours and ours.roof_pct else "",
         _peer(named.get("torch")),
         _peer(named.get("numpy")),
+        _peer(named.get("triton")),
         f"{ours.ratio:.2f}x" if ours and ours.ratio is not None else "",
         f"{100 * ours.aa:.1f} %" if ours and ours.aa is not None else "",
         note,

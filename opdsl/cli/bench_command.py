@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import Any
 
 SUITES = ("elementwise", "softmax_norm", "matmul", "acceptance", "compile")
+GPU_SUITES = ("elementwise", "softmax_norm", "matmul", "attention")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("suite", nargs="?", help=f"{', '.join(SUITES)} or all")
+    parser.add_argument("--target", default="cpu", help="cpu, or triton: the suites of GPUs (default: cpu)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads for everyone (default: 1)")
     parser.add_argument("--shapes", default="core", metavar="SET", help="smoke, core, full or a TOML file (default: core)")
-    parser.add_argument("--peers", default="torch,numpy", help="with commas between; none for none (default: torch,numpy)")
+    parser.add_argument(
+        "--peers", help="with commas between; none for none (default: torch,numpy; on GPUs torch,triton)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON lines")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a report with roofline plots (needs matplotlib)")
     parser.add_argument("--filter", metavar="WORDS", help="only rows whose operator, shape and dtype have all these words")
-    parser.add_argument("--seconds", type=float, default=3.0, metavar="S", help="time for each row (default: 3)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="time for each row (default: 3; on GPUs 1.5)")
     parser.add_argument("--outputs", choices=("reused", "fresh"), default="reused", help="out= (default), or new outputs")
     parser.add_argument("--no-pin", action="store_true", help="do not choose cores")
     parser.add_argument("--no-roofs", action="store_true", help="do not measure the machine's limits")
@@ -52,14 +56,23 @@ def _run(arguments: argparse.Namespace) -> int:
         from opdsl.bench import comparing
 
         return int(comparing.show_files(*map(Path, arguments.compare)))
-    if arguments.suite is None or (arguments.suite != "all" and arguments.suite not in SUITES):
-        given = "name a suite" if arguments.suite is None else f"there is no suite {arguments.suite!r}"
-        print(f"opdsl bench: {given}; the suites are {', '.join(SUITES)} and all", file=sys.stderr)
+    base = arguments.target.partition(":")[0]
+    if base not in ("cpu", "triton"):
+        raise ValueError(f"--target {arguments.target}: the suites are for cpu and triton")
+    known = GPU_SUITES if base == "triton" else SUITES
+    if arguments.suite is None or (arguments.suite != "all" and arguments.suite not in known):
+        given = "name a suite" if arguments.suite is None else f"there is no suite {arguments.suite!r} for {base}"
+        print(f"opdsl bench: {given}; the suites are {', '.join(known)} and all", file=sys.stderr)
         return 2
+    gpu = base == "triton"
+    arguments.seconds = (1.5 if gpu else 3.0) if arguments.seconds is None else arguments.seconds
+    arguments.peers = ("torch,triton" if gpu else "torch,numpy") if arguments.peers is None else arguments.peers
     if arguments.threads < 1 or arguments.seconds <= 0:
         print("opdsl bench: --threads and --seconds must be positive", file=sys.stderr)
         return 2
-    suites = SUITES if arguments.suite == "all" else (arguments.suite,)
+    suites = known if arguments.suite == "all" else (arguments.suite,)
+    if gpu:
+        return _measure_gpu(suites, arguments)
     if arguments.compare:
         from opdsl.bench import regression
 
@@ -104,6 +117,35 @@ def _measure(suites: tuple[str, ...], arguments: argparse.Namespace) -> int:
     return _finish(arguments, header, found)
 
 
+def _measure_gpu(suites: tuple[str, ...], arguments: argparse.Namespace) -> int:
+    from opdsl.bench.gpu import run
+    from opdsl.bench.gpu.problems import Place
+    from opdsl.targets.base import find_target
+    from opdsl.tuning.device import device_for
+
+    if arguments.compare or arguments.threads != 1 or arguments.outputs != "reused":
+        raise ValueError("--compare, --threads and --outputs are for the CPU's suites")
+    device_for(arguments.target).check()
+    place = Place("cuda", find_target(arguments.target).name)
+    peers = () if arguments.peers == "none" else tuple(arguments.peers.split(","))
+    if unknown := set(peers) - {"torch", "triton"}:
+        raise ValueError(f"there is no peer {sorted(unknown)[0]!r}; on GPUs the peers are torch and triton")
+    options = run.Options(
+        place, arguments.shapes, peers, arguments.seconds, arguments.filter, measure_roofs=not arguments.no_roofs
+    )
+    progress = Progress()
+    header = run.header(options, suites)
+    found: list[Any] = []
+    for suite in suites:
+        progress.start(suite, len(run.cases_of(suite, arguments.shapes)))
+        for group in run.run_suite(suite, options, progress):
+            found += group
+            if arguments.json is not None:
+                _write_json(arguments.json, header, found)
+    progress.end()
+    return _finish(arguments, header, found)
+
+
 def _write_json(path: Path, header: dict[str, Any], found: list[Any]) -> None:
     from opdsl.bench import rows as records
 
@@ -120,8 +162,8 @@ def _finish(arguments: argparse.Namespace, header: dict[str, Any], found: list[A
     found += results
     if not rows:
         raise ValueError("no row was chosen; look at --filter and --shapes")
-    threads = header.get("threads")
-    title = f"{header.get('device')}, {header.get('isa')}, {threads} thread{'s' if threads != 1 else ''}"
+    threads = "" if "target" in header else f", {header.get('threads')} thread{'s' if header.get('threads') != 1 else ''}"
+    title = f"{header.get('device')}, {header.get('isa')}{threads}"
     table.show(rows, results, title)
     if arguments.json is not None:
         _write_json(arguments.json, header, found)

@@ -12,7 +12,7 @@ from opdsl.bench import bars, cases, comparing, rows, suites, summary, table, ti
 from opdsl.bench.arrays import DTYPES, Input, Inputs, as_numpy, poison
 from opdsl.bench.rows import BarResult, Roof, Row
 
-from opdsl.cli.bench_command import SUITES
+from opdsl.cli.bench_command import GPU_SUITES, SUITES
 from opdsl.cli.main import main
 
 # --- statistics ------------------------------------------------------------------------------------------------------
@@ -230,10 +230,13 @@ def test_comparing_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_targets_are_well_formed() -> None:
     found = bars.load()
-    assert {bar["suite"] for bar in found} == set(SUITES) == set(suites.NAMES)
+    on_gpus = {f"gpu_{suite}" for suite in GPU_SUITES}
+    assert {bar["suite"] for bar in found} == {*SUITES, *on_gpus}
+    assert set(SUITES) == set(suites.NAMES)
     for bar in found:
         assert bar["figure"] in (*bars.FIELDS, "torch", "numpy")
-        known = {case.op for case in cases.load(bar["suite"], "core")} | {"warm_load"}
+        gpu = cases.SHAPES / "gpu.toml" if bar["suite"] in on_gpus else None
+        known = {case.op for case in cases.load(bar["suite"].removeprefix("gpu_"), "core", gpu)} | {"warm_load"}
         assert bar.get("op", "*") in known | {"*"}, bar["text"]
 
 
