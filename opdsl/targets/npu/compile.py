@@ -1,0 +1,82 @@
+"""From a kernel to a program: lower, place, find dependences, add flags, write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from opdsl.ir.core import Kernel, Op
+from opdsl.npu.chip import Chip
+from opdsl.npu.program import Program
+from opdsl.passes.pipeline import run_passes
+from opdsl.targets.base import Request
+from opdsl.targets.npu.dependences import Dependence, find_dependences, insert_flags
+from opdsl.targets.npu.emit import emit
+from opdsl.targets.npu.lowering import Choices, Lowered, Lowering
+from opdsl.targets.npu.placement import DoesNotFit, Lifetime, explain, place
+from opdsl.targets.npu.prune import number_events, prune
+from opdsl.targets.npu.tree import Barrier, Block, Flag, blocks_of
+
+CHOICES = (Choices(2, True), Choices(1, True), Choices(1, False))
+
+
+@dataclass(frozen=True)
+class Compiled:
+    program: Program
+    lifetimes: Sequence[Lifetime]
+    assertions: dict[str, Op]
+    kernel: Kernel
+
+
+def compile_kernel(request: Request, chip: Chip, record: dict[str, str] | None = None) -> Compiled:
+    """The program of a kernel for a chip. Raises CapacityError where its tiles do not fit."""
+    kernel = run_passes(request.kernel, record=record)
+    lowered, lifetimes = _placed(request, kernel, chip)
+    buffers = [life.buffer for life in lifetimes]
+    dependences = find_dependences(lowered.program, buffers, request.may_alias)
+    synchronise(lowered.program, dependences, request.may_alias)
+    program = emit(
+        kernel.name, chip, lowered.program, lowered.parameters, lowered.cores, lifetimes, lowered.single_block
+    )
+    return Compiled(program, lifetimes, lowered.texts, kernel)
+
+
+def _placed(request: Request, kernel: Kernel, chip: Chip) -> tuple[Lowered, list[Lifetime]]:
+    capacities: dict[str, int] = {str(name): size for name, size in chip.buffers.items()}
+    failed: DoesNotFit | None = None
+    for choices in CHOICES:
+        lowered = Lowering(request, kernel, chip, choices).lower()
+        try:
+            return lowered, place(lowered.program, capacities)
+        except DoesNotFit as error:
+            failed = error
+    assert failed is not None
+    raise explain(failed, kernel.name, kernel.source, chip.name)
+
+
+def synchronise(program: Block, dependences: Sequence[Dependence], tensors_alias: bool) -> None:
+    """Adds the flags and barriers that are needed, and numbers their events."""
+    insert_flags(program, dependences)
+    kept, runs = prune(program, dependences, tensors_alias)
+    stay = {id(d) for d in kept}
+    missing = frozenset(id(d) for d in dependences if id(d) not in stay)
+    left = number_events(kept, missing, runs)
+    replaced = {id(d): d for d in left}
+    _clean(program, missing, replaced)
+
+
+def _clean(block: Block, missing: frozenset[int], replaced: dict[int, Dependence]) -> None:
+    """Takes out what is not needed. A wait that there is no event for becomes a barrier of all pipes."""
+    nodes = []
+    for node in block.nodes:
+        for inner in blocks_of(node):
+            _clean(inner, missing, replaced)
+        dependence = node.dependence if isinstance(node, Flag | Barrier) else None
+        if dependence is not None and id(dependence) in missing:
+            continue
+        if isinstance(node, Flag) and id(node.dependence) in replaced:
+            if not node.set and node.slot is None:
+                nodes.append(Barrier(node.target[0], "ALL", location=node.location))
+            continue
+        nodes.append(node)
+    block.nodes[:] = nodes

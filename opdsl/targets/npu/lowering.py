@@ -1,0 +1,476 @@
+"""The walk over a kernel's regions: every op becomes nodes of the tree (`tree.py`).
+
+Scalars live in registers of the scalar units of all cores; tiles in buffers. A value that loops carry has a home, a
+register or a buffer, which the end of the body writes. The outermost `parallel` is the grid: each block of cores takes
+every n-th of its iterations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from opdsl.ir import types as t
+from opdsl.ir.core import Kernel, Op, Region, Value, walk
+from opdsl.ir.ops import OPS, print_parts
+from opdsl.ir.types import DType, ScalarType, TensorType, TileType, shape_of
+from opdsl.lang.errors import CompileError
+from opdsl.npu.chip import Chip
+from opdsl.npu.program import Operand, Register
+from opdsl.passes.rewrite import definitions, has_effect, uses
+from opdsl.targets.base import Request
+from opdsl.targets.cpu.facts import gather_facts
+from opdsl.targets.cpu.ranges import is_nonnegative
+from opdsl.targets.interp.errors import source_line
+from opdsl.targets.npu.elementwise import Elementwise
+from opdsl.targets.npu.emitter import Emitter
+from opdsl.targets.npu.parameters import Parameters, TensorParameter
+from opdsl.targets.npu.reductions import Reductions
+from opdsl.targets.npu.scalar_unit import constant
+from opdsl.targets.npu.shapes import Shapes
+from opdsl.targets.npu.tiles import Tiles
+from opdsl.targets.npu.transfers import Transfers
+from opdsl.targets.npu.tree import Block
+from opdsl.targets.npu.values import Accumulator, Affine, BitTile, Spread, Test, Tile, UbTile, Uniform
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is tried in turn until the buffers fit."""
+
+    grid_slots: int = 2  # of buffers that rotate with the grid
+    loop_slots: bool = True  # whether those of pipelined loops rotate
+
+
+@dataclass
+class Lowered:
+    program: Block
+    parameters: Parameters
+    single_block: bool
+    cores: tuple[str, ...]
+    workspace: int = 0
+    texts: dict[str, Op] = field(default_factory=dict)  # of assertions
+
+
+class Lowering:
+    def __init__(self, request: Request, kernel: Kernel, chip: Chip, choices: Choices) -> None:
+        self.kernel = kernel
+        self.chip = chip
+        self.choices = choices
+        self.request = request
+        self.e = Emitter(chip)
+        self.s = self.e.s
+        self.t = Tiles(self.e)
+        self.w = Elementwise(self.t)
+        self.r = Reductions(self.w)
+        self.shapes = Shapes(self.w)
+        self.parameters = Parameters(kernel, request.unit_axes)
+        self.values: dict[Value, Operand | Tile | TensorParameter] = {}
+        for value, parameter in zip(kernel.parameters, self.parameters.by_place, strict=True):
+            self.values[value] = parameter
+        self.facts = gather_facts(kernel)
+        self.uses = uses(kernel.body)
+        self.definitions = definitions(kernel.body)
+        self.written = {op.operands[1] for op in walk(kernel.body) if op.name == "copy_out"}
+        self.mixed = False
+        self.memory = Transfers(self.t, self._write)
+        self.texts: dict[str, Op] = {}
+        self.grids = [op for op in kernel.body.ops if op.name == "parallel"]
+        effects = [op for op in kernel.body.ops if has_effect(op)]
+        self.distributed = bool(self.grids) and all(op.name == "parallel" for op in effects)
+        self.depth = 0  # of parallel loops around
+
+    # --- the whole
+
+    def lower(self) -> Lowered:
+        for op in self.kernel.body.ops[:-1]:
+            if op.name == "parallel" and self.distributed and op is not self.grids[0]:
+                self.e.issue("sync_all", "S", [], core="both", all_kinds=int(self.mixed))
+            self.op(op)
+        self.e.program.nodes[:0] = self.e.prologue.nodes
+        single = self.memory.single_core or not self.distributed
+        cores = ("cube", "vector") if self.mixed else ("vector",)
+        return Lowered(self.e.program, self.parameters, single, cores, 0, self.texts)
+
+    def _write(self, body: Callable[[], None]) -> None:
+        if not self.mixed:
+            body()
+            return
+        first = self.parameters.register("sub_block_idx")
+        with self.e.if_(self.s.test("eq", first, 0)):
+            body()
+
+    def region(self, region: Region) -> Sequence[Operand | Tile | TensorParameter]:
+        for op in region.ops:
+            if op.name == "yield":
+                return [self.values[o] for o in op.operands]
+            self.op(op)
+        raise AssertionError("a region does not end with a yield")
+
+    def refuse(self, op: Op, message: str, help: str) -> CompileError:
+        return CompileError(message, op.location, source_line(op.location, self.kernel.source), help)
+
+    # --- one op
+
+    def op(self, op: Op) -> None:
+        before = self.e.location
+        self.e.location = self.s.location = op.location
+        self.t.hint = next((r.name for r in op.results if r.name), op.name)
+        handler = getattr(self, f"_op_{op.name.replace('-', '_')}", None)
+        if handler is not None:
+            handler(op)
+        elif OPS[op.name].category == "elementwise":
+            self._elementwise(op)
+        else:
+            raise self.refuse(op, f"the NPU target does not know the op '{op.name}'", "use another target")
+        self.e.location = self.s.location = before
+
+    def scalar(self, value: Value) -> Operand:
+        found = self.values[value]
+        assert isinstance(found, Register | int | float)
+        return found
+
+    def tile(self, value: Value) -> Tile:
+        found = self.values[value]
+        assert isinstance(found, Tile), f"{value} is no tile"
+        if isinstance(found, Accumulator):
+            raise AssertionError("an accumulator is read as a tile")
+        return found
+
+    def tensor(self, value: Value) -> TensorParameter:
+        found = self.values[value]
+        assert isinstance(found, TensorParameter)
+        return found
+
+    def _elementwise(self, op: Op) -> None:
+        if isinstance(op.result.type, ScalarType):
+            operands = [self.scalar(o) for o in op.operands]
+            dtype = op.operands[-1].type.dtype  # type: ignore[union-attr]
+            found = self.s.op(op.name, dtype, operands, op.result.type.dtype, op.attributes.get("word", 0))
+            self.values[op.result] = found
+            return
+        assert isinstance(op.result.type, TileType)
+        shape = op.result.type.shape
+        tiles: list[Tile] = []
+        for operand in op.operands:  # the seed of random_bits is a scalar
+            value = self.values[operand]
+            tiles.append(value if isinstance(value, Tile) else Uniform(self.scalar(operand), operand.type.dtype, shape))  # type: ignore[union-attr]
+        self.values[op.result] = self.w.lower(op, tiles)
+
+    def _op_constant(self, op: Op) -> None:
+        self.values[op.result] = constant(op.attributes["value"], op.attributes["dtype"])
+
+    def _op_dim(self, op: Op) -> None:
+        self.values[op.result] = self.parameters.size(op.attributes["symbol"])
+
+    def _op_arange(self, op: Op) -> None:
+        self.values[op.result] = Affine(0, (1,), (op.attributes["length"],))
+
+    def _op_broadcast(self, op: Op) -> None:
+        operand = self.values[op.operands[0]]
+        assert not isinstance(operand, TensorParameter)
+        self.values[op.result] = self.shapes.broadcast(op, operand)
+
+    def _op_reshape(self, op: Op) -> None:
+        operand = self.values[op.operands[0]]
+        assert not isinstance(operand, TensorParameter)
+        self.values[op.result] = self.shapes.reshape(op, operand)
+
+    def _op_transpose(self, op: Op) -> None:
+        self.values[op.result] = self.shapes.transpose(op, self.tile(op.operands[0]))
+
+    def _op_extract(self, op: Op) -> None:
+        self.values[op.result] = self.shapes.extract(op, self.tile(op.operands[0]))
+
+    def _op_concat(self, op: Op) -> None:
+        self.values[op.result] = self.shapes.concat(op, [self.tile(o) for o in op.operands])
+
+    def _op_reduce(self, op: Op) -> None:
+        self.values[op.result] = self.r.reduce(op, self.tile(op.operands[0]))
+
+    def _op_arg_reduce(self, op: Op) -> None:
+        self.values[op.result] = self.r.arg_reduce(op, self.tile(op.operands[0]))
+
+    def _op_scan(self, op: Op) -> None:
+        self.values[op.result] = self.r.scan(op, self.tile(op.operands[0]))
+
+    def _op_sort(self, op: Op) -> None:
+        values, order = self.r.sort(op, self.tile(op.operands[0]))
+        self.values[op.results[0]], self.values[op.results[1]] = values, order
+
+    def _custom(self, op: Op, keep_all: bool) -> None:
+        (combine,) = op.regions
+
+        def call(left: list[Operand], right: list[Operand]) -> list[Operand]:
+            for argument, value in zip(combine.arguments, [*left, *right], strict=True):
+                self.values[argument] = value
+            return [v for v in self.region(combine) if isinstance(v, Register | int | float)]
+
+        found = self.r.custom(op, [self.tile(o) for o in op.operands], call, keep_all)
+        for result, value in zip(op.results, found, strict=True):
+            self.values[result] = value
+
+    def _op_reduce_custom(self, op: Op) -> None:
+        self._custom(op, False)
+
+    def _op_scan_custom(self, op: Op) -> None:
+        self._custom(op, True)
+
+    # --- memory
+
+    def _op_copy_in(self, op: Op) -> None:
+        tensor, *places = (self.values[o] for o in op.operands[:-1])
+        assert isinstance(tensor, TensorParameter)
+        pad = self.scalar(op.operands[-1])
+        dtype = tensor.type.dtype
+        nonnegative = [is_nonnegative(self.facts, o) for o in op.operands[1:-1]]
+        if isinstance(op.result.type, ScalarType):
+            scalars = [p for p in places if isinstance(p, Register | int | float)]
+            written = op.operands[0] in self.written
+            self.values[op.result] = self.memory.load_scalar(tensor, scalars, pad, dtype, written)
+            return
+        found = self.memory.load(
+            tensor,
+            op.attributes["index"],
+            places,  # type: ignore[arg-type]
+            pad,
+            shape_of(op.result.type),
+            nonnegative,
+            op.result.name or tensor.name,
+        )
+        self.values[op.result] = found
+
+    def _op_copy_out(self, op: Op) -> None:
+        value, tensor, *places = (self.values[o] for o in op.operands)
+        assert isinstance(tensor, TensorParameter)
+        mode = op.attributes["mode"]
+        nonnegative = [is_nonnegative(self.facts, o) for o in op.operands[2:]]
+        if not isinstance(value, Tile):
+            assert not isinstance(value, TensorParameter)
+            scalars = [p for p in places if isinstance(p, Register | int | float)]
+            self.memory.store_scalar(tensor, scalars, value, tensor.type.dtype, mode)
+            return
+        self.memory.store(value, tensor, op.attributes["index"], places, mode, nonnegative)  # type: ignore[arg-type]
+
+    # --- control
+
+    def _count(self, start: Operand, stop: Operand, step: Operand) -> Operand:
+        """The iterations of a range."""
+        s = self.s
+        if isinstance(step, int) and step > 0:
+            return s.max(s.div(s.add(s.sub(stop, start), step - 1), step), 0)
+        if isinstance(step, int):
+            return s.max(s.div(s.add(s.sub(start, stop), -step - 1), -step), 0)
+        up = s.div(s.add(s.sub(stop, start), s.sub(step, 1)), step)
+        down = s.div(s.sub(s.sub(start, stop), s.add(step, 1)), s.sub(0, step))
+        return s.max(s.compute("select", "i64", s.test("gt", step, 0), up, down), 0)
+
+    def _op_parallel(self, op: Op) -> None:
+        (body,) = op.regions
+        ranges = [tuple(self.scalar(o) for o in op.operands[i : i + 3]) for i in range(0, len(op.operands), 3)]
+        counts = [self._count(*r) for r in ranges]
+        outermost = self.depth == 0 and self.distributed
+        self.depth += 1
+        slots = self.choices.grid_slots if not self.e.loops else 1
+        if outermost:
+            total: Operand = 1
+            for count in counts:
+                total = self.s.mul(total, count)
+            first: Operand = self.parameters.register("block_idx")
+            step: Operand = self.parameters.register("block_num")
+            if not self.mixed and self.chip.split:
+                pass
+            with self.e.loop(first, total, step, name="tile", slots=slots, independent=True) as number:
+                rest: Operand = number
+                places: list[Operand] = []
+                for count, (start, _, stride) in zip(reversed(counts), reversed(ranges), strict=True):
+                    index = self.s.mod(rest, count) if len(places) < len(counts) - 1 else rest
+                    rest = self.s.div(rest, count)
+                    places.insert(0, self.s.add(start, self.s.mul(index, stride)))
+                for argument, place in zip(body.arguments, places, strict=True):
+                    self.values[argument] = place
+                self.region(body)
+        else:
+            self._nest(list(zip(ranges, counts, strict=True)), body, [], slots)
+        self.depth -= 1
+
+    def _nest(
+        self,
+        ranges: list[tuple[tuple[Operand, ...], Operand]],
+        body: Region,
+        places: list[Operand],
+        slots: int,
+    ) -> None:
+        if not ranges:
+            for argument, place in zip(body.arguments, places, strict=True):
+                self.values[argument] = place
+            self.region(body)
+            return
+        (start, _, step), count = ranges[0]
+        innermost = len(ranges) == 1
+        with self.e.loop(0, count, slots=slots if innermost else 1, independent=True) as number:
+            place = self.s.add(start, self.s.mul(number, step))
+            self._nest(ranges[1:], body, [*places, place], slots)
+
+    def _op_for(self, op: Op) -> None:
+        (body,) = op.regions
+        start, stop, step = (self.scalar(o) for o in op.operands[:3])
+        homes = [self._home(o, v) for o, v in zip(op.operands[3:], op.results, strict=True)]
+        pipelined = op.attributes["kind"] == "pipelined" and self.choices.loop_slots
+        slots = max(1, int(op.attributes["depth"])) if pipelined else 1
+        count = self._count(start, stop, step)
+        with self.e.loop(0, count, name=body.arguments[0].name or "i", slots=slots) as number:
+            self.values[body.arguments[0]] = self.s.add(start, self.s.mul(number, step))
+            for argument, home in zip(body.arguments[1:], homes, strict=True):
+                self.values[argument] = home
+            self._carry(homes, self.region(body))
+        for result, home in zip(op.results, homes, strict=True):
+            self.values[result] = home
+
+    def _home(self, initial: Value | None, result: Value) -> Register | UbTile | BitTile:
+        """A place that outlives an iteration, with the initial value in it."""
+        value = self.values[initial] if initial is not None else None
+        if isinstance(result.type, ScalarType):
+            register = self.t.register(result.type.dtype, result.name or "carried")
+            if initial is not None:
+                self.s.move(register, self.scalar(initial))
+            return register
+        assert isinstance(result.type, TileType)
+        hint, self.t.hint = self.t.hint, result.name or "carried"
+        if result.type.dtype.is_bool:
+            bits = self.t.new_bits(result.type.shape)
+            if initial is not None:
+                self.t.copy_bits(bits, self.t.bits(self.tile(initial)))
+            self.t.hint = hint
+            return bits
+        home = self.t.new(result.type.dtype, result.type.shape, result.name or "carried")
+        if value is not None and initial is not None:
+            self.t.tile(self.tile(initial), home)
+        self.t.hint = hint
+        return home
+
+    def _carry(
+        self, homes: Sequence[Register | UbTile | BitTile], values: Sequence[Operand | Tile | TensorParameter]
+    ) -> None:
+        """Writes the homes at once: what is in one may be what another gets."""
+        scalars: list[tuple[Register, Operand]] = []
+        for home, value in zip(homes, values, strict=True):
+            if isinstance(home, Register) and isinstance(value, Register | int | float) and value is not home:
+                scalars.append((home, self._kept(value, homes)))
+        own = {id(h.place.buffer) for h in homes if isinstance(h, UbTile | BitTile)}
+        moved: list[tuple[UbTile | BitTile, Tile]] = []
+        for home, value in zip(homes, values, strict=True):
+            if isinstance(home, Register) or not isinstance(value, Tile):
+                continue
+            source = value.source if isinstance(value, Spread) else value
+            held = source.place.buffer if isinstance(source, UbTile | BitTile) else None
+            if held is home.place.buffer and not isinstance(value, Spread):
+                continue
+            if held is not None and id(held) in own:  # what another home holds: save it first
+                if isinstance(value, BitTile):
+                    copy = self.t.new_bits(value.shape)
+                    self.t.copy_bits(copy, value)
+                    value = copy
+                else:
+                    value = self.t.tile(value, self.t.new(home.dtype, value.shape))  # type: ignore[union-attr]
+            moved.append((home, value))
+        for register, scalar in scalars:
+            self.s.move(register, scalar)
+        for place, tile in moved:
+            if isinstance(place, BitTile):
+                self.t.copy_bits(place, self.t.bits(tile))
+            else:
+                self.t.tile(tile, place)
+
+    def _kept(self, value: Operand, homes: Sequence[object]) -> Operand:
+        if isinstance(value, Register) and any(value is h for h in homes):
+            copy = self.s.register(value.dtype, "kept")
+            self.s.move(copy, value)
+            return copy
+        return value
+
+    def _op_while(self, op: Op) -> None:
+        condition, body = op.regions
+        homes = [self._home(o, v) for o, v in zip(op.operands, op.results, strict=True)]
+        with self.e.while_() as node:
+            for region in (condition, body):
+                for argument, home in zip(region.arguments, homes, strict=True):
+                    self.values[argument] = home
+            outer = self.e.loops
+            self.e.loops = [*outer, node]  # type: ignore[list-item]
+            with self.e.block(node.before):
+                (found,) = self.region(condition)
+                assert isinstance(found, Register | int)
+                node.condition = found
+            with self.e.block(node.body):
+                self._carry(homes, self.region(body))
+            self.e.loops = outer
+        for result, home in zip(op.results, homes, strict=True):
+            self.values[result] = home
+
+    def _op_if(self, op: Op) -> None:
+        homes = [self._home(None, v) for v in op.results]
+        with self.e.if_(self.scalar(op.operands[0])) as node:
+            self._carry(homes, self.region(op.regions[0]))
+        with self.e.otherwise(node):
+            self._carry(homes, self.region(op.regions[1]))
+        for result, home in zip(op.results, homes, strict=True):
+            self.values[result] = home
+
+    # --- what the user sees
+
+    def _op_print(self, op: Op) -> None:
+        parts = print_parts(op.attributes["text"])
+
+        def write() -> None:
+            for number, operand in enumerate(op.operands):
+                value = self.values[operand]
+                text = parts[number]
+                dtype: DType = operand.type.dtype  # type: ignore[union-attr]
+                if isinstance(value, Tile):
+                    self._print_tile(text, value, dtype)
+                else:
+                    assert not isinstance(value, TensorParameter)
+                    self._say(text, value, dtype)
+            self._say(parts[len(op.operands)] if len(parts) > len(op.operands) else "", None, t.i64, ends=True)
+
+        self._write(write)
+
+    def _say(self, text: str, value: Operand | None, dtype: DType, ends: bool = False) -> None:
+        kind = 0 if value is None else 2 if dtype.is_float else 1
+        self.e.issue(
+            "print_", "S", [], text=text, value=0 if value is None else value, has_value=kind, ends=int(ends)
+        )
+
+    def _print_tile(self, text: str, tile: Tile, dtype: DType) -> None:
+        self._say(f"{text}[", None, dtype)
+        readable = self.t.readable(tile)
+        self.t.each(
+            tile.shape,
+            lambda i: self._say(" ", self.w.truth(self.t.element(readable, i), tile), dtype),
+        )
+        self._say(" ]", None, dtype)
+
+    def _op_assert(self, op: Op) -> None:
+        value = self.values[op.operands[0]]
+        key = f"{op.attributes['message']} @{len(self.texts)}"
+        self.texts[key] = op
+        if isinstance(value, Tile):
+            readable = self.t.readable(value)
+            held = self.s.register("i64", "held")
+            self.s.move(held, 1)
+
+            def one(indices: list[Operand]) -> None:
+                self.s.move(held, self.s.both(held, self.w.truth(self.t.element(readable, indices), value)))
+
+            self.t.each(value.shape, one)
+            condition: Operand = held
+        else:
+            condition = self.scalar(op.operands[0])
+        self.e.issue("assert_", "S", [], condition=condition, text=key)
+
+    def _op_breakpoint(self, op: Op) -> None:
+        """Only the interpreter stops."""
+
+
+__all__ = ["Choices", "Lowered", "Lowering", "TensorType", "Test"]

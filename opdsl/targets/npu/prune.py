@@ -1,0 +1,393 @@
+"""Takes out flags and barriers that others make superfluous, and numbers the events of those that stay.
+
+The tree is run in the mind: every loop a few times, every branch one way or the other, noting of each instruction which
+earlier ones on which pipes it has to come after. What a pipe knows to be done is a clock for each pipe, as in the
+emulator's hazard checker: a wait brings what the setting pipe knew, a barrier what came before on the pipe, and whatever
+the scalar unit waited for holds for all that it hands out later. A flag is superfluous if all needs are met without it
+in every scenario.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from opdsl.targets.npu.dependences import Agent, Dependence, agents_of, ordered
+from opdsl.targets.npu.tree import (
+    Access,
+    Barrier,
+    Block,
+    Branch,
+    Buffer,
+    Flag,
+    Instruction,
+    Loop,
+    Node,
+    While,
+    blocks_of,
+)
+
+EVENTS = 8  # of each pair of pipes
+CROSS_EVENTS = 11
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How often loops run (those in `none` not at all), and which way branches go.
+
+    `branches` says it for branches in no other branch, in one, and so on; with `turns` 1 or 2, every other branch goes
+    the first way.
+    """
+
+    trips: int
+    branches: tuple[bool, ...]
+    none: frozenset[int] = frozenset()
+    turns: int = 0
+
+    def takes(self, number: int, depth: int) -> bool:
+        if self.turns and number % 2 == self.turns - 1:
+            return True
+        return self.branches[depth % len(self.branches)]
+
+
+@dataclass
+class Step:
+    """One thing that happens: an instruction on an agent, a flag set or waited for, a barrier."""
+
+    agent: int
+    kind: str
+    needs: dict[int, int] = field(default_factory=dict)  # agent -> the number of its steps that must be done
+    dependence: Dependence | None = None
+    slot: int = 0
+
+
+Interval = tuple[str, int, int]
+
+
+class Trace:
+    """The steps of one scenario."""
+
+    def __init__(self, program: Block, scenario: Scenario, agents: Mapping[Agent, int], tensors_alias: bool) -> None:
+        self.steps: list[Step] = []
+        self.agents = agents
+        self._scenario = scenario
+        self._alias = tensors_alias
+        self._counts = [0] * len(agents)
+        self._iterations: dict[Loop, int] = {}
+        self._parallel: list[tuple[int, int]] = []
+        self._numbers: dict[int, int] = {}  # of branches
+        self._depth = 0  # of branches
+        # Of each piece of memory: who touched it last -> (number, access, parallel iterations around)
+        self._last: dict[Interval, dict[tuple[int, bool, int], tuple[int, Access, tuple[tuple[int, int], ...]]]] = {}
+        self._near: dict[Interval, list[Interval]] = {}
+        self._names: list[Agent] = list(agents)
+        self._block(program)
+
+    def _block(self, block: Block) -> None:
+        for node in block.nodes:
+            self._node(node)
+
+    def _node(self, node: Node) -> None:
+        if isinstance(node, Instruction):
+            for agent in agents_of(node):
+                if agent in self.agents:
+                    self._instruction(self.agents[agent], node)
+        elif isinstance(node, Flag):
+            agent = node.source if node.set else node.target
+            slot = node.slot
+            if slot is None:
+                loop = node.dependence.loop
+                slot = self._iterations.get(loop, 0) % loop.slots if loop is not None else 0
+            elif node.dependence.loop is None:
+                slot = 0
+            kind = "set" if node.set else "wait"
+            self.steps.append(Step(self.agents[agent], kind, {}, node.dependence, slot))
+        elif isinstance(node, Barrier):
+            if (node.core, node.pipe) in self.agents:
+                self.steps.append(Step(self.agents[(node.core, node.pipe)], "barrier", {}, node.dependence))
+        elif isinstance(node, Loop):
+            self._loop(node)
+        elif isinstance(node, Branch):
+            number = self._numbers.setdefault(id(node), len(self._numbers))
+            first = self._scenario.takes(number, self._depth)
+            self._depth += 1
+            self._block(node.then if first else node.otherwise)
+            self._depth -= 1
+        elif isinstance(node, While):
+            trips = 0 if id(node) in self._scenario.none else self._scenario.trips
+            for _ in range(trips):
+                self._block(node.before)
+                self._block(node.body)
+            self._block(node.before)
+
+    def _loop(self, node: Loop) -> None:
+        trips = 0 if id(node) in self._scenario.none else self._scenario.trips
+        if trips > 1 and _uneventful(node.body):
+            trips = 1
+        for _ in range(max(trips, node.slots + 1) if trips > 1 and node.slots > 1 else trips):
+            self._iterations.setdefault(node, 0)
+            if node.independent:
+                self._parallel.append((id(node), self._iterations[node]))
+            self._block(node.body)
+            if node.independent:
+                self._parallel.pop()
+            self._iterations[node] += 1
+
+    def _interval(self, access: Access) -> Interval:
+        memory = access.memory
+        if not isinstance(memory, Buffer):
+            return ("*" if self._alias else f"tensor {memory}", 0, 1)
+        slot = 0
+        if memory.rotates is not None and memory.slots > 1:
+            slot = self._iterations.get(memory.rotates, 0) % memory.slots
+        base = memory.address + slot * memory.bytes
+        return (memory.space, base + access.first, base + min(access.last, memory.bytes))
+
+    def _neighbours(self, interval: Interval) -> list[Interval]:
+        if interval not in self._near:
+            found = [interval]
+            for other, near in self._near.items():
+                if other[0] == interval[0] and other[1] < interval[2] and interval[1] < other[2]:
+                    near.append(interval)
+                    found.append(other)
+            self._near[interval] = found
+            self._last[interval] = {}
+        return self._near[interval]
+
+    def _instruction(self, agent: int, node: Instruction) -> None:
+        self._counts[agent] += 1
+        number = self._counts[agent]
+        step = Step(agent, "run")
+        name = self._names[agent]
+        parallel = tuple(self._parallel)
+        for access in node.accesses:
+            interval = self._interval(access)
+            is_tensor = not isinstance(access.memory, Buffer)
+            for near in self._neighbours(interval):
+                for (other, write, _group), (when, earlier, around) in self._last[near].items():
+                    if not (write or access.write) or (other == agent and when == number):
+                        continue
+                    if is_tensor and around != parallel:
+                        continue
+                    if ordered(self._names[other], earlier, name, access):
+                        continue
+                    if step.needs.get(other, 0) < when:
+                        step.needs[other] = when
+        for access in node.accesses:
+            interval = self._interval(access)
+            self._last[interval][(agent, access.write, access.group)] = (number, access, parallel)
+        self.steps.append(step)
+
+
+def _uneventful(block: Block) -> bool:
+    """Whether nothing in a block concerns two pipes: once is as good as often."""
+    pipes: set[tuple[str, str]] = set()
+
+    def visit(inner: Block) -> bool:
+        for node in inner.nodes:
+            if isinstance(node, Flag | Barrier):
+                return False
+            if isinstance(node, Instruction):
+                pipes.update(agents_of(node))
+            if not all(visit(b) for b in blocks_of(node)):
+                return False
+        return True
+
+    return visit(block) and len({pipe for _, pipe in pipes}) <= 1
+
+
+@dataclass
+class Event:
+    """A flag's set or wait, for numbering: where in the trace, and what the setting pipe knew of the waiting one."""
+
+    place: int
+    number: int
+    known: int
+
+
+class Run:
+    """Clocks along a trace, with some flags missing."""
+
+    def __init__(self, trace: Trace, names: Sequence[Agent]) -> None:
+        self.trace = trace
+        self.names = names
+        self.scalar = {
+            place: next((i for i, n in enumerate(names) if n == (name[0], "S")), place) for place, name in enumerate(names)
+        }
+
+    def holds(self, missing: frozenset[int], events: dict[int, tuple[list[Event], list[Event]]] | None = None) -> bool:
+        """Whether every need is met. `events` collects the sets and waits of each dependence."""
+        size = len(self.names)
+        clocks = [[0] * size for _ in range(size)]
+        done = [0] * size  # instructions
+        marks = [0] * size  # flags, for numbering events
+        seen = [[0] * size for _ in range(size)]  # what a pipe knows of the others' marks
+        posted: dict[tuple[int, int], list[tuple[list[int], list[int]]]] = {}
+        for place, step in enumerate(self.trace.steps):
+            if step.dependence is not None and id(step.dependence) in missing:
+                continue
+            agent = step.agent
+            scalar = self.scalar[agent]
+            clock = clocks[agent]
+            if scalar != agent:
+                above = clocks[scalar]
+                for other in range(size):
+                    if above[other] > clock[other] and other != scalar:
+                        clock[other] = above[other]
+                knowledge, higher = seen[agent], seen[scalar]
+                for other in range(size):
+                    if higher[other] > knowledge[other]:
+                        knowledge[other] = higher[other]
+            if step.kind == "run":
+                for other, number in step.needs.items():
+                    if clock[other] < number and not (other == agent and self.names[agent][1] == "S"):
+                        return False
+                done[agent] += 1
+            elif step.kind == "barrier":
+                clock[agent] = done[agent]
+            elif step.kind == "set":
+                marks[agent] += 1
+                message = list(clock)
+                message[agent] = done[agent]
+                told = list(seen[agent])
+                told[agent] = marks[agent]
+                posted.setdefault((id(step.dependence), step.slot), []).append((message, told))
+                if events is not None and step.dependence is not None:
+                    target = self._target(step.dependence)
+                    events.setdefault(id(step.dependence), ([], []))[0].append(
+                        Event(place, marks[agent], seen[agent][target])
+                    )
+            else:
+                assert step.dependence is not None
+                queue = posted.get((id(step.dependence), step.slot))
+                if not queue:
+                    return False
+                message, told = queue.pop(0)
+                waiting = self._target(step.dependence)
+                marks[waiting] += 1
+                for other in range(size):
+                    if message[other] > clocks[waiting][other]:
+                        clocks[waiting][other] = message[other]
+                    if told[other] > seen[waiting][other]:
+                        seen[waiting][other] = told[other]
+                seen[waiting][waiting] = marks[waiting]
+                if events is not None:
+                    events.setdefault(id(step.dependence), ([], []))[1].append(Event(place, marks[waiting], 0))
+        return True
+
+    def _target(self, dependence: Dependence) -> int:
+        """Who waits: across cores, the scalar unit does."""
+        name = dependence.target
+        if dependence.crosses:
+            name = (name[0], "S")
+        return self.trace.agents[name]
+
+
+def scenarios(program: Block) -> list[Scenario]:
+    loops = [node for node in _controls(program) if isinstance(node, Loop | While) and not _quiet(node)]
+    found = [Scenario(3, (True,))]
+    if any(isinstance(node, Branch) for node in _controls(program)):
+        found += [Scenario(3, ways) for ways in ((False, True), (False,), (True, False))]
+        found += [Scenario(3, (False, True), turns=turn) for turn in (1, 2)]
+    found += [Scenario(2, (True,), frozenset({id(loop)})) for loop in loops[:8]]
+    return found
+
+
+def _quiet(node: Loop | While) -> bool:
+    return all(_uneventful(b) for b in blocks_of(node))
+
+
+def _controls(block: Block) -> list[Node]:
+    found: list[Node] = []
+    for node in block.nodes:
+        inner = blocks_of(node)
+        if inner:
+            found.append(node)
+        for b in inner:
+            found += _controls(b)
+    return found
+
+
+def prune(
+    program: Block, dependences: Sequence[Dependence], tensors_alias: bool
+) -> tuple[list[Dependence], list[Run]]:
+    """Those of the dependences whose flags are in the tree that are needed, and the runs that show it."""
+    agents: dict[Agent, int] = {}
+    for dependence in dependences:
+        for name in (dependence.source, dependence.target):
+            agents.setdefault(name, len(agents))
+            agents.setdefault((name[0], "S"), len(agents))
+    _add_agents(program, agents)
+    names = list(agents)
+    runs = [Run(Trace(program, scenario, agents, tensors_alias), names) for scenario in scenarios(program)]
+    for run in runs:
+        assert run.holds(frozenset()), "a dependence has no flag"
+    missing: frozenset[int] = frozenset()
+    for dependence in reversed(dependences):
+        fewer = missing | {id(dependence)}
+        if all(run.holds(fewer) for run in runs):
+            missing = fewer
+    return [d for d in dependences if id(d) not in missing], runs
+
+
+def _add_agents(block: Block, agents: dict[Agent, int]) -> None:
+    for node in block.nodes:
+        if isinstance(node, Instruction):
+            for name in agents_of(node):
+                agents.setdefault(name, len(agents))
+                agents.setdefault((name[0], "S"), len(agents))
+        for inner in blocks_of(node):
+            _add_agents(inner, agents)
+
+
+def number_events(dependences: Sequence[Dependence], missing: frozenset[int], runs: Sequence[Run]) -> list[Dependence]:
+    """Gives the flags their events; those for which there are none left are returned. Two flags share an event where
+    each set is known to come after the wait before it."""
+    histories: list[dict[int, tuple[list[Event], list[Event]]]] = []
+    for run in runs:
+        events: dict[int, tuple[list[Event], list[Event]]] = {}
+        run.holds(missing, events)
+        histories.append(events)
+    left: list[Dependence] = []
+    used: dict[tuple[object, ...], dict[int, list[Dependence]]] = {}
+    for dependence in dependences:
+        if dependence.barrier:
+            continue
+        if dependence.crosses:
+            key: tuple[object, ...] = ("cross",)
+            limit, wanted = CROSS_EVENTS, 1
+        else:
+            key = (dependence.source, dependence.target)
+            limit, wanted = EVENTS, dependence.events
+        taken = used.setdefault(key, {})
+        for event in range(limit - wanted + 1):
+            others = {id(d): d for n in range(event, event + wanted) for d in taken.get(n, ())}.values()
+            if all(_may_share(dependence, other, histories) for other in others):
+                dependence.event = event
+                for n in range(event, event + wanted):
+                    taken.setdefault(n, []).append(dependence)
+                break
+        else:
+            left.append(dependence)
+    return left
+
+
+def _may_share(
+    a: Dependence, b: Dependence, histories: Sequence[dict[int, tuple[list[Event], list[Event]]]]
+) -> bool:
+    if a.distance or b.distance or a.events != b.events:
+        return False
+    if (a.source, a.target) != (b.source, b.target):
+        return False
+    for events in histories:
+        spans: list[tuple[Event, Event]] = []
+        for dependence in (a, b):
+            sets, waits = events.get(id(dependence), ([], []))
+            if len(sets) != len(waits):
+                return False
+            spans += zip(sets, waits, strict=True)
+        spans.sort(key=lambda e: e[0].place)
+        for (_, wait), (following, _) in zip(spans, spans[1:], strict=False):
+            if following.place < wait.place or following.known < wait.number:
+                return False
+    return True
