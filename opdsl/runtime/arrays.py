@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _DLPACK_CPU = 1
 _DLPACK_CUDA_HOST = 3
+GPU_DEVICES = (2, 10, 13)  # DLPack's numbers: CUDA, ROCm, CUDA's managed memory
 _DLPACK_DEVICES = {
     2: "a CUDA device",
     4: "an OpenCL device",

@@ -180,11 +180,12 @@ def checked_scalars(kernel: Kernel, arguments: Sequence[Any]) -> list[Any]:
             if dtype not in dtypes:
                 raise DTypeError(f"{kernel.name}: no tensor gives the dtype variable {dtype!r} of {parameter.name!r}")
             dtype = dtypes[dtype]
-        found[place] = _scalar(kernel, parameter.name, dtype, arguments[place])
+        found[place] = checked_scalar(kernel, parameter.name, dtype, arguments[place])
     return found
 
 
-def _scalar(kernel: Kernel, name: str, dtype: DType, given: Any) -> bool | int | float:
+def checked_scalar(kernel: Kernel, name: str, dtype: DType, given: Any) -> bool | int | float:
+    """One scalar argument as a Python number of its parameter's type."""
     value = given.item() if isinstance(given, np.generic) else given
     if not isinstance(value, bool | int | float):
         from opdsl.lang.values import article

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from opdsl._runtime import LaunchReport
+    from opdsl.targets.triton.calls import DeviceCalls
     from opdsl.tuning.records import Book
 
 Argument = Any  # an array or a scalar
@@ -82,6 +83,7 @@ class _Variant:
         self.by_fast_key: dict[bytes, Any] = {}
         self._book: Book | None = None
         self._looked = False
+        self._device_calls: DeviceCalls | None = None
 
     def run(self, arguments: Sequence[Argument]) -> None:
         """Runs on arguments in parameter order, each an array already."""
@@ -92,11 +94,23 @@ class _Variant:
                 return
         kernel = self.launch.kernel
         ordered = binding.checked_scalars(kernel, arguments)
-        specialised, options = self._specialised(ordered)
-        facts = _facts(kernel, ordered, specialised, options)
+        facts = self.facts(ordered)
         executable = self._executable(facts)
         self._remember(facts, ordered, executable)
         executable(ordered)
+
+    def facts(self, arguments: Sequence[Argument]) -> _Facts:
+        """What the compiler needs to know of a call; checks the arguments, whose scalars are checked already."""
+        specialised, options = self._specialised(arguments)
+        return _facts(self.launch.kernel, arguments, specialised, options)
+
+    def run_on_device(self, arguments: list[Argument]) -> None:
+        """Runs on arguments of which some lie in a GPU's memory."""
+        from opdsl.targets.triton.calls import DeviceCalls
+
+        if self._device_calls is None:
+            self._device_calls = DeviceCalls(self.launch.kernel, self.target, self)
+        self._device_calls.run(arguments)
 
     def records(self) -> Book | None:
         """The records of tuning for this kernel and target, looked for once."""
@@ -190,6 +204,9 @@ class KernelLaunch:
     def __call__(self, *arguments: Any, target: str | None = None, **named: Any) -> None:
         kernel = self.kernel
         ordered, constexprs = binding.bind(kernel, arguments, named)
+        if (target is None or str(target).startswith("triton")) and any(map(_on_device, ordered)):
+            self.variant(target or "triton", constexprs).run_on_device(ordered)
+            return
         variant = self.variant(target, constexprs)
         variant.run(binding.as_arrays(kernel, ordered))
         if target is None and not constexprs:
@@ -217,6 +234,14 @@ class KernelLaunch:
         if variant is None:
             variant = self._variants[key] = _Variant(self, target, constexprs, options)
         return variant
+
+
+def _on_device(argument: Argument) -> bool:
+    """Whether an argument lies in a GPU's memory."""
+    is_cuda = getattr(argument, "is_cuda", None)  # torch's tensors
+    if is_cuda is not None or type(argument).__module__ == "numpy" or not hasattr(argument, "__dlpack_device__"):
+        return bool(is_cuda)
+    return int(argument.__dlpack_device__()[0]) in arrays.GPU_DEVICES
 
 
 def _compile(name: str, request: Request) -> Executable:
@@ -283,7 +308,7 @@ def _check_sharing(kernel: Kernel, tensors: Mapping[int, NDArray[Any]], written:
                     "give each its own array",
                     tuple(names),
                 )
-            if not _same_view(target, array):
+            if not same_view(target, array):
                 raise ArgumentError(
                     f"{kernel.name}: {names[0]!r}, which the kernel writes, overlaps {names[1]!r} in part, so the result "
                     "would depend on the order of its iterations",
@@ -294,7 +319,8 @@ def _check_sharing(kernel: Kernel, tensors: Mapping[int, NDArray[Any]], written:
     return shares
 
 
-def _same_view(a: NDArray[Any], b: NDArray[Any]) -> bool:
+def same_view(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Whether two arrays are the same elements in the same order."""
     return (
         a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
         and a.shape == b.shape

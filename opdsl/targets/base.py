@@ -80,7 +80,7 @@ class Target(Protocol):
 
 
 def target_names() -> tuple[str, ...]:
-    return ("interp", "cpu")
+    return ("interp", "cpu", "triton")
 
 
 def find_target(name: str) -> Target:
@@ -94,4 +94,12 @@ def find_target(name: str) -> Target:
         from opdsl.targets.cpu.target import CpuTarget
 
         return CpuTarget(option)
+    if base == "npu":
+        from opdsl.targets.npu.target import NpuTarget
+
+        return NpuTarget(option)
+    if base == "triton":
+        from opdsl.targets.triton.target import TritonTarget
+
+        return TritonTarget(option)
     raise ValueError(f"there is no target {name!r}; the targets are {', '.join(target_names())}")

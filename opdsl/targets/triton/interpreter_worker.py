@@ -1,0 +1,137 @@
+"""The process in which Triton interprets: `python -m opdsl.targets.triton.interpreter_worker`, with TRITON_INTERPRET=1.
+
+Reads launches from its standard input and writes memory to its standard output; see `interpreter.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from opdsl.targets.triton.arguments import tiles_function
+from opdsl.targets.triton.source import Launch, LaunchArgument
+from opdsl.targets.triton.toolchain import functions_of
+
+NUMPY = {
+    "fp64": np.float64, "fp32": np.float32, "fp16": np.float16,
+    "i64": np.int64, "i32": np.int32, "i16": np.int16, "i8": np.int8, "i1": np.int8,
+    "u64": np.uint64, "u32": np.uint32, "u16": np.uint16, "u8": np.uint8,
+}  # fmt: skip
+PERSISTENT = 3  # programs of a persistent function: few, so that each has several tiles
+
+
+def _libdevice() -> Any:
+    """The functions of libdevice, which the interpreter lacks, by NumPy."""
+    from triton.language import core
+    from triton.runtime.interpreter import TensorHandle
+
+    def of(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*operands: Any) -> Any:
+            with np.errstate(all="ignore"):
+                arrays = [x.handle.data.astype(np.float64) for x in operands]
+                result = np.asarray(function(*arrays)).astype(operands[0].handle.data.dtype)
+            handle = TensorHandle(result, operands[0].dtype)
+            shape = np.broadcast_shapes(*(x.handle.data.shape for x in operands))
+            blocks = [x for x in operands if x.type.is_block()]
+            type = core.block_type(operands[0].dtype, list(shape)) if blocks else operands[0].type
+            return core.tensor(handle, type)
+
+        return call
+
+    functions = {
+        "expm1": np.expm1, "log10": np.log10, "log1p": np.log1p, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos,
+        "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "trunc": np.trunc, "rint": np.rint,
+        "atan2": np.arctan2, "pow": np.power, "fmod": np.fmod,
+    }  # fmt: skip
+    return SimpleNamespace(**{name: of(function) for name, function in functions.items()})
+
+
+class _Memory:
+    """The buffers of one request, at addresses of this process."""
+
+    def __init__(self, data: Sequence[bytearray]) -> None:
+        self.data = data
+        self._views = [(ctypes.c_char * len(d)).from_buffer(d) for d in data]
+
+    def address(self, pointer: int) -> int:
+        number, offset = pointer >> 48, pointer & ((1 << 48) - 1)
+        return ctypes.addressof(self._views[number]) + offset if self._views else 0
+
+
+def _tensor(argument: LaunchArgument, value: Any, memory: _Memory, report: Any) -> Any:
+    """An argument as the interpreter's own scalar, with the type that a compiled kernel would see."""
+    import triton.language as tl
+    from triton.runtime.interpreter import TensorHandle
+
+    if argument.type.startswith("*"):
+        name = argument.type[1:]
+        address = report.ctypes.data if argument.kind == "report" else memory.address(value)
+        type = tl.pointer_type(tl.str_to_ty(name, None)) if name != "i1" else tl.pointer_type(tl.int1)
+        return tl.tensor(TensorHandle(np.array([address], np.uint64), type), type)
+    type = tl.str_to_ty(argument.type, None)
+    if argument.type == "bf16":
+        bits = np.array([value], np.float32).view(np.uint32)
+        data = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+        return tl.tensor(TensorHandle(data, type), type)
+    return tl.tensor(TensorHandle(np.array([value], NUMPY[argument.type]), type), type)
+
+
+def serve(request: dict[str, Any], data: Sequence[bytearray]) -> list[int]:
+    """Runs the launches of a request on memory; gives the marks that failed assertions left."""
+    memory = _Memory(data)
+    report = np.zeros(max(1, request["asserts"]), np.int32)
+    launches = []
+    for entry in request["launches"]:
+        values = entry.pop("values")
+        arguments = tuple(LaunchArgument(**a) for a in entry.pop("arguments"))
+        launches.append((Launch(arguments=arguments, **entry), values))
+    functions = functions_of(request["text"], request["name"], [launch for launch, _ in launches])
+    library = _libdevice()
+    for (launch, values), function in zip(launches, functions, strict=True):
+        _use_library(function, library)
+        tiles = tiles_function(launch)(*values)
+        programs = PERSISTENT if tiles < 0 else min(tiles, PERSISTENT) if launch.persistent else tiles
+        if programs > 0:
+            tensors = [_tensor(a, v, memory, report) for a, v in zip(launch.arguments, values, strict=True)]
+            with np.errstate(all="ignore"):
+                function[(programs,)](*tensors)
+    found: list[int] = report[: request["asserts"]].tolist()
+    return found
+
+
+def _use_library(function: Any, library: Any) -> None:
+    function.fn.__globals__["libdevice"] = library
+
+
+def main() -> None:
+    # Whatever is printed while a kernel runs goes to the standard error.
+    output: BinaryIO = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    source = sys.stdin.buffer
+    while head := source.read(8):
+        request = json.loads(source.read(int.from_bytes(head, "little")))
+        data = [bytearray(source.read(size)) for size in request["sizes"]]
+        answer: dict[str, Any]
+        try:
+            answer = {"failures": serve(request, data), "sizes": request["sizes"]}
+        except Exception as error:  # noqa: BLE001 - the parent reports whatever it is
+            answer = {"error": f"{type(error).__name__}: {error}", "sizes": []}
+            data = []
+        encoded = json.dumps(answer).encode()
+        output.write(len(encoded).to_bytes(8, "little") + encoded)
+        for buffer in data:
+            output.write(buffer)
+        output.flush()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+        main()
