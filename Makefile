@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.opdsl-installed
-BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard csrc/runtime/*.cpp csrc/runtime/*.h) csrc/simd/abi.h
+BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard csrc/runtime/*.cpp csrc/runtime/*.h csrc/npu/*.cpp csrc/npu/*.h) csrc/simd/abi.h
 
 .PHONY: demo test setup lint types check fuzz sanitize sanitized clean
 

@@ -23,7 +23,7 @@ from opdsl.lang.errors import OpdslError, suggestion
 from opdsl.npu.addresses import Global, Local, Place, address_of, space_of
 from opdsl.npu.chip import Chip, find_chip
 from opdsl.npu.cube import CubeInstructions
-from opdsl.npu.instructions import INSTRUCTIONS, RESULTS, Instruction
+from opdsl.npu.instructions import INSTRUCTIONS, RESULTS, Instruction, works_in_floats
 from opdsl.npu.moves import MoveInstructions
 from opdsl.npu.paths import find_pipe
 from opdsl.npu.program import (
@@ -292,6 +292,7 @@ class Builder(MoveInstructions, CubeInstructions, VectorInstructions, SyncInstru
                 f"{name} runs on {pipe}, which cores of kind {self._kind()!r} of {self.chip.name} do not have"
             )
         self._check_dtypes(entry, values)
+        self._check_scalar(entry, values)
         result = None
         if name in RESULTS:
             floats = name == "load_scalar" and DTYPES[values["src"].dtype].is_float
@@ -319,6 +320,8 @@ class Builder(MoveInstructions, CubeInstructions, VectorInstructions, SyncInstru
                 values[field.name] = str(value)
             else:
                 values[field.name] = register_of(value)
+                if field.kind == "integer" and dtype_of(value) == "f64":
+                    raise self.error(f"{entry.name}: {field.name} is an integer, not a float")
         if given:
             names = [field.name for field in entry.fields]
             wrong = next(iter(given))
@@ -341,6 +344,19 @@ class Builder(MoveInstructions, CubeInstructions, VectorInstructions, SyncInstru
                 f"{entry.name} does not take {address.dtype} on {self.chip.name}",
                 f"it takes {', '.join(sorted(allowed))}",
             )
+
+    def _check_scalar(self, entry: Instruction, values: dict[str, Any]) -> None:
+        """A register that an instruction works with has the kind of its elements."""
+        for field in entry.fields:
+            register = values[field.name]
+            if field.kind != "float" or not isinstance(register, Register) or entry.name == "print_":
+                continue
+            floats = works_in_floats(entry.name, values)
+            if (register.dtype == "f64") != floats:
+                kind, name = ("a float", "to_float") if floats else ("an integer", "to_int")
+                raise self.error(
+                    f"{entry.name}: {field.name} is to be {kind}", f"k.compute({name!r}, ..., dtype='f32')"
+                )
 
     def _append(self, statement: Statement) -> None:
         if not self._blocks:

@@ -65,12 +65,12 @@ def find_chip(name: str) -> Chip:
     if base:
         data = _merged(find_chip(base).data, data)
     cores: dict[CoreKind, int] = dict(data["cores"])
-    buffers: dict[BufferName, int] = {key: int(value * 1024) for key, value in data["buffers_kib"].items()}
+    buffers: dict[BufferName, int] = {key: int(value * 1024) for key, value in data["buffers_kib"].items() if value}
     return Chip(name, data["split"], cores, data["clock_mhz"], buffers, dict(data["alignment"]), data)
 
 
 def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in change.items():
-        result[key] = _merged(base.get(key, {}), value) if isinstance(value, dict) else value
+        result[key] = _merged(base.get(key, {}), value) if isinstance(value, dict) and key != "cores" else value
     return result

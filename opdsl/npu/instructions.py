@@ -7,8 +7,9 @@ csrc/npu/instructions.h lists the same names in the same order of fields (a test
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from opdsl.ir.types import DTYPES
 from opdsl.npu.program import Pipe
 
 FieldKind = Literal["memory", "integer", "float", "choice", "text"]
@@ -488,3 +489,18 @@ CASTS: frozenset[tuple[str, str]] = frozenset(
 
 RESULTS = {"load_scalar", "gather_mask"}
 """Instructions that write a register."""
+
+
+def works_in_floats(name: str, operands: dict[str, Any]) -> bool:
+    """Whether an instruction's `float` field is a float, or an integer as the elements that it works with."""
+    if name == "print_":
+        return bool(operands["has_value"] == 2)
+    if name in ("gather", "scatter", "shift_left", "shift_right"):
+        return False
+    if name == "fixpipe":
+        return True
+    for field in ("src0", "dst"):
+        address = operands.get(field)
+        if address is not None:
+            return DTYPES[address.dtype].is_float
+    return True
