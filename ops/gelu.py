@@ -20,8 +20,8 @@ from opdsl.runtime.knobs import knobs
 
 @od.function
 def gelu_erf_(x):
-    half = 0.5 * x
-    return half + half * od.erf(x * math.sqrt(0.5))
+    # In this order 1 + erf is exact where it cancels; half + half * erf would round half * erf first.
+    return (0.5 * x) * (1.0 + od.erf(x * math.sqrt(0.5)))
 
 
 @od.function

@@ -189,29 +189,29 @@ template <int Rows> OD_INLINE vec<float, 16> times_polynomial(vec<float, 16> a, 
   for (int k = Rows - 3; k > 0; --k) r = fma(r, t, c[k]);
   return fma(a, c[0], fma(r, t, c[Rows - 1]) * a);
 }
-// erf(x) / x around x = k / 4.
+// erf(x) / x around 3.9 x = k, in the distance of 3.9 x from k.
 alignas(64) static const float erf_table[7][16] = {
-    {0x1.20dd76p+0f, 0x1.1af54ep+0f, 0x1.0a7ef6p+0f, 0x1.e57b74p-1f, 0x1.af767ap-1f, 0x1.7a0518p-1f, 0x1.49c38ep-1f,
-     0x1.20ac04p-1f, 0x1.fd9ae2p-2f, 0x1.c67206p-2f, 0x1.996eeep-2f, 0x1.745380p-2f, 0x1.555368p-2f, 0x1.3b1358p-2f,
-     0x1.24923ap-2f, 0x1.111110p-2f},
-    {-0x1.e694b8p-26f, -0x1.730704p-3f, -0x1.4c3884p-2f, -0x1.a0cddap-2f, -0x1.b5db04p-2f, -0x1.9b12e0p-2f,
-     -0x1.667ed6p-2f, -0x1.2b07a6p-2f, -0x1.e87128p-3f, -0x1.8d734cp-3f, -0x1.45c320p-3f, -0x1.0e5896p-3f,
-     -0x1.c6e932p-4f, -0x1.83bfa0p-4f, -0x1.4e5c5cp-4f, -0x1.234526p-4f},
-    {-0x1.812696p-2f, -0x1.5765a6p-2f, -0x1.d6dd16p-3f, -0x1.9a7fa4p-4f, 0x1.990edcp-7f, 0x1.5aa3c4p-4f,
-     0x1.d4d93ap-4f, 0x1.d35518p-4f, 0x1.93cadap-4f, 0x1.440930p-4f, 0x1.f76060p-5f, 0x1.846da0p-5f, 0x1.2e2216p-5f,
-     0x1.dcc01ap-6f, 0x1.7e09b2p-6f, 0x1.36ac6ap-6f},
-    {-0x1.7970a6p-14f, 0x1.acef94p-4f, 0x1.55cda2p-3f, 0x1.5acfd8p-3f, 0x1.01cea0p-3f, 0x1.0fac00p-4f,
-     0x1.0951a8p-6f, -0x1.c034b2p-7f, -0x1.9c856ap-6f, -0x1.a1df44p-6f, -0x1.5bf740p-6f, -0x1.0a1174p-6f,
-     -0x1.8a3e94p-7f, -0x1.236592p-7f, -0x1.b3d35ap-8f, -0x1.4b426cp-8f},
-    {0x1.d3e486p-4f, 0x1.6aed5cp-4f, 0x1.09175ep-5f, -0x1.91f020p-6f, -0x1.cd3448p-5f, -0x1.d91658p-5f,
-     -0x1.4bb52ep-5f, -0x1.439aa8p-6f, -0x1.360db0p-8f, 0x1.6d588cp-9f, 0x1.48bfb8p-8f, 0x1.34cdc8p-8f,
-     0x1.e02330p-9f, 0x1.5b89b4p-9f, 0x1.edc36ap-10f, 0x1.60e556p-10f},
-    {-0x1.46b54ap-7f, -0x1.24b022p-5f, -0x1.971e16p-5f, -0x1.3527bap-5f, -0x1.988b0ap-7f, 0x1.15e93ep-7f,
-     0x1.152cbep-6f, 0x1.eb347ap-7f, 0x1.2109a2p-7f, 0x1.ca58c4p-9f, 0x1.add1aap-12f, -0x1.545f56p-11f,
-     -0x1.bf3030p-11f, -0x1.82c31cp-11f, -0x1.0ca468p-11f, -0x1.692f2ap-12f},
-    {-0x1.f74080p-25f, 0x1.9c73b8p-28f, -0x1.f36f58p-27f, 0x1.0d3736p-26f, 0x1.0af2ecp-26f, -0x1.214ef2p-27f,
-     0x1.341722p-27f, 0x1.158916p-27f, -0x1.8c268ap-27f, 0x1.1136f2p-27f, -0x1.c8131ap-28f, -0x1.d59052p-29f,
-     -0x1.a50baep-27f, 0x1.8985b4p-28f, 0x1.ca9adep-27f, -0x1.ef89e4p-27f},
+    {0x1.20dd76p+0f, 0x1.1aa84cp+0f, 0x1.096beap+0f, 0x1.e174c6p-1f, 0x1.a9dac4p-1f, 0x1.737a50p-1f, 0x1.42f4f6p-1f,
+     0x1.1a1474p-1f, 0x1.f157c4p-2f, 0x1.bb3ec2p-2f, 0x1.8f3ec2p-2f, 0x1.6b07ccp-2f, 0x1.4ccba6p-2f, 0x1.333302p-2f,
+     0x1.1d41cep-2f, 0x1.0a3d70p-2f},
+    {-0x1.1af14cp-27f, -0x1.858b64p-5f, -0x1.5ad812p-4f, -0x1.af57d2p-4f, -0x1.c02744p-4f, -0x1.9fb5b0p-4f,
+     -0x1.665fc8p-4f, -0x1.280994p-4f, -0x1.e02662p-5f, -0x1.84ff6cp-5f, -0x1.3e1b38p-5f, -0x1.07ba34p-5f,
+     -0x1.bb9bb4p-6f, -0x1.7a11f6p-6f, -0x1.460134p-6f, -0x1.1bfd26p-6f},
+    {-0x1.9527aap-6f, -0x1.670a34p-6f, -0x1.e16ca8p-7f, -0x1.85f9a4p-8f, 0x1.7a26cep-10f, 0x1.86986cp-8f,
+     0x1.f3be26p-8f, 0x1.e2b4aep-8f, 0x1.97cf1cp-8f, 0x1.421e52p-8f, 0x1.ef6748p-9f, 0x1.7c314cp-9f, 0x1.26fc9cp-9f,
+     0x1.d106aep-10f, 0x1.7486fap-10f, 0x1.2ee9f8p-10f},
+    {-0x1.b885aap-20f, 0x1.d8cf38p-10f, 0x1.744366p-9f, 0x1.71a4d6p-9f, 0x1.09220ep-9f, 0x1.04ad32p-10f,
+     0x1.691354p-13f, -0x1.2af68ap-12f, -0x1.c9f838p-12f, -0x1.b55b22p-12f, -0x1.6057e4p-12f, -0x1.082adep-12f,
+     -0x1.835058p-13f, -0x1.1ce15ap-13f, -0x1.a94980p-14f, -0x1.4308e0p-14f},
+    {0x1.030caep-11f, 0x1.8c4934p-12f, 0x1.0877fap-13f, -0x1.fc9d48p-14f, -0x1.05a03ap-12f, -0x1.fdbd36p-13f,
+     -0x1.513b3ap-13f, -0x1.2b3518p-14f, -0x1.7c766ep-17f, 0x1.096006p-16f, 0x1.70e176p-16f, 0x1.422360p-16f,
+     0x1.e32ad2p-17f, 0x1.574feep-17f, 0x1.e3b194p-18f, 0x1.58906ap-18f},
+    {-0x1.7c98cep-17f, -0x1.52cc54p-15f, -0x1.ce2e58p-15f, -0x1.4e3dcep-15f, -0x1.6f6a4ap-17f, 0x1.7ff28ep-17f,
+     0x1.3ee02ap-16f, 0x1.046a88p-16f, 0x1.1ad350p-17f, 0x1.824d16p-19f, -0x1.c8c1ccp-25f, -0x1.f0878ap-21f,
+     -0x1.fdaa76p-21f, -0x1.9372c6p-21f, -0x1.09cea8p-21f, -0x1.6bc658p-22f},
+    {-0x1.f72ee4p-25f, -0x1.394684p-26f, 0x1.54c94ap-26f, 0x1.88bbbep-26f, 0x1.00f674p-27f, -0x1.f97344p-28f,
+     -0x1.669662p-28f, -0x1.2b4512p-27f, -0x1.08dadep-27f, 0x1.2e97d0p-27f, -0x1.117718p-27f, -0x1.7cea80p-27f,
+     0x1.5a687cp-28f, 0x1.9aa97cp-27f, -0x1.378c50p-27f, 0x1.1261c2p-29f},
 };
 // tanh(x) / x on four intervals to an octave of x + 5/8.
 alignas(64) static const float tanh_table[8][16] = {
@@ -268,9 +268,9 @@ struct erf_step {
   template <class V> OD_MEMBER V operator()(V x) const {
     if constexpr (is_single<V>) {
 #if defined(OD_AVX512_MATH)
-      // Adding 2^21 rounds to quarters; their number is in the low bits, of which vpermps takes four.
-      const V a = at_most(abs(x), 3.8749f), shifted = a + 2097152.0f;
-      const V t = a - (shifted - 2097152.0f);
+      // Adding 2^23 rounds to whole numbers; they are in the low bits, of which vpermps takes four. At 3.97 erf is 1.
+      const V a = at_most(abs(x), 3.97f), scale = constant<V>(3.9f), shift = constant<V>(8388608.0f);
+      const V shifted = fma(a, scale, shift), t = fma(a, scale, shift - shifted);
       return copysign(at_most(V(times_polynomial(a, erf_table, bits_as<i32>(shifted), t)), 1.0f), x);
 #else
       const V a = at_most(abs(x), 4.0f), z = a * a;

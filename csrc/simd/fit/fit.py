@@ -153,9 +153,10 @@ def table(name, g, a, bounds, degree, weight):
 @entry("erf_table")
 def erf_table():
     g = lambda x: mp.erf(x) / x if x > mp.mpf(10) ** -20 else 2 / mp.sqrt(mp.pi)  # noqa: E731
-    # 16 intervals of 1/4 around k/4; the last ends where erf rounds to 1, so there it is 1 / x to the last bit
-    bounds = [(max(k / 4 - 0.125, 0), k / 4 + 0.125, k / 4) for k in range(16)]
-    table("erf_table", g, 0, bounds, 5, lambda x: 1 / g(x))
+    # u = 3.9 x in 16 intervals around whole numbers; the last ends after erf has become 1 in float, at x = 3.92
+    scaled = lambda u: g(u / mp.mpf(float(np.float32(3.9))))  # noqa: E731
+    bounds = [(max(k - 0.5, 0), k + 0.5, k) for k in range(16)]
+    table("erf_table", scaled, 0, bounds, 5, lambda u: 1 / scaled(u))
 
 
 @entry("tanh_table")
