@@ -1,4 +1,4 @@
-"""`opdsl build`: kernels compiled ahead of time into a library that needs no OpDSL."""
+"""`opdsl build`: kernels compiled ahead of time, for CPUs and GPUs, into what needs no OpDSL."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kernel", metavar="FILE[:KERNEL]", help="a Python file; without a kernel, all that it defines")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder for the results")
-    parser.add_argument("--target", default="cpu", help="what to build for: cpu")
+    parser.add_argument("--target", default="cpu", help="what to build for: cpu, triton (default: cpu)")
+    parser.add_argument("--arch", help="GPU architectures with commas between, as sm_90,sm_80 (default: sm_90)")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="num_warps=8", help="an option of the target triton"
+    )
     parser.add_argument("--isa", help="instruction sets with commas between, as avx2,avx512 (default: all that help)")
     parser.add_argument("--name", help="the library's name (default: the kernel's, or the file's)")
     specialising.add_arguments(parser)
@@ -45,14 +49,91 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.target != "cpu":
-        raise CommandError(f"--target {arguments.target}: libraries are built for cpu only", "--isa chooses the CPU's")
+    base, _, option = arguments.target.partition(":")
+    if base not in ("cpu", "triton") or (base == "cpu" and option):
+        raise CommandError(f"--target {arguments.target}: kernels are built for cpu and triton", "--isa or --arch say more")
+    _check_options(arguments, base)
     file, kernels = choose_kernels(arguments.kernel, several=True)
     options = Options(arguments, kernels, file.module)
     specialisations = [one for kernel in kernels for one in options.specialise(kernel)]
     wanted = split_target(arguments.kernel)[1]
     name = arguments.name or wanted or file.path.stem
+    if base == "triton":
+        return _build_triton(arguments, specialisations, name, option)
     return _build(arguments, specialisations, name)
+
+
+def _check_options(arguments: argparse.Namespace, base: str) -> None:
+    """What only the other target has."""
+    given = {
+        "cpu": {"--arch": arguments.arch, "--option": arguments.option},
+        "triton": {
+            "--isa": arguments.isa,
+            "--layout": arguments.layout,
+            "--only-given-layouts": arguments.only_given_layouts,
+            "--python": arguments.python is not None,
+            "--keep-sources": arguments.keep_sources,
+        },
+    }[base]
+    for name, value in given.items():
+        if value:
+            raise CommandError(f"{name} is not for the target {base}", f"leave {name} out")
+
+
+def _build_triton(
+    arguments: argparse.Namespace, specialisations: list[Specialisation], name: str, option: str
+) -> int:
+    from opdsl.lang.config import OPTIONS, Config
+    from opdsl.targets.cpu.ahead_of_time.interface import read_interface
+    from opdsl.targets.cpu.ahead_of_time.plan import BuildError
+    from opdsl.targets.triton.ahead_of_time.build import Settings, build
+    from opdsl.targets.triton.ahead_of_time.plan import choose_arches
+
+    values: dict[str, int] = {}
+    for text in arguments.option:
+        key, sign, value = text.partition("=")
+        if not sign or not value.isdigit():
+            raise CommandError(f"--option {text}: expected NAME=NUMBER, as num_warps=8")
+        values[key] = int(value)
+    config = Config(values)
+    if config.constexprs:
+        raise CommandError(f"there is no option {next(iter(config.constexprs))!r}", f"there are {listed(OPTIONS)}")
+    try:
+        kernels = [
+            (read_interface(name, function, one.kernel, one.ir, one.dtypes, one.constexprs), one.ir)
+            for function, one in _named(specialisations)
+        ]
+        arches = choose_arches(arguments.arch, option)
+        settings = Settings(name, arguments.output, arches, arguments.in_place, config.options)
+        built = build(kernels, settings, _progress())
+    except BuildError as error:
+        raise CommandError(error.message, error.help) from None
+    except OSError as error:
+        raise CommandError(f"{arguments.output} cannot be written: {error.strerror or error}", code=1) from None
+    finally:
+        _progress()("linking")
+    if arguments.json:
+        files = [str(path) for path in built.files]
+        print(json.dumps({"directory": str(arguments.output), "files": files, "manifest": built.manifest}))
+        return 0
+    width = max(len(path.name) for path in built.files)
+    for path in built.files:
+        print(f"{path.name:<{width}}  {path.stat().st_size / 1024:8.1f} KiB  {_GPU_PURPOSES.get(path.suffix, '')}")
+    functions = ", ".join(interface.function for interface, _ in kernels)
+    print(f"{arguments.output}: {functions} for {', '.join(built.manifest['arches'])}")
+    return 0
+
+
+_GPU_PURPOSES = {
+    ".py": "the Triton source",
+    ".ptx": "the assembly",
+    ".amdgcn": "the assembly",
+    ".cubin": "the machine code",
+    ".hsaco": "the machine code",
+    ".h": "the C header",
+    ".c": "the launcher, with the machine code in it",
+    ".json": "what was compiled, and how it is launched",
+}
 
 
 def _build(arguments: argparse.Namespace, specialisations: list[Specialisation], name: str) -> int:

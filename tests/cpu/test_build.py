@@ -333,7 +333,8 @@ def test_wrong_requests(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
     assert "the arrays are x and y" in fails(capsys, f"{file}:scale", "--dtype", "f32", "--layout", "q=0")
     assert "cannot be called 'a b'" in fails(capsys, f"{file}:scale", "--dtype", "f32", "--name", "a b")
     assert "a Python module is called 'json'" in fails(capsys, f"{file}:scale", "--dtype", "f32", "--name", "json")
-    assert "built for cpu only" in fails(capsys, f"{file}:scale", "--target", "triton")
+    assert "built for cpu and triton" in fails(capsys, f"{file}:scale", "--target", "npu")
+    assert "--arch is not for the target cpu" in fails(capsys, f"{file}:scale", "--arch", "sm_90")
     assert "is neither a Python literal nor a name" in fails(capsys, f"{file}:scale", "--set", "BN=oops")
     broken = tmp_path / "broken.py"
     broken.write_text("import opdsl\n1 / 0\n")

@@ -25,7 +25,8 @@ def prototype(interface: Interface, multiline: bool = True) -> str:
     return f"int32_t {interface.function}({separator.join(words) or 'void'})"
 
 
-def _comment(interface: Interface, in_place: bool) -> str:
+def comment(interface: Interface, in_place: bool) -> str:
+    """What a C header says of a function."""
     lines = [f"{interface.kernel}, from {interface.file}:{interface.line}."]
     if interface.summary:
         lines.append(interface.summary)
@@ -68,7 +69,7 @@ def declarations(library: str, interfaces: Sequence[Interface]) -> str:
 def header(library: str, interfaces: Sequence[Interface], isas: Sequence[str], version: str, in_place: bool) -> str:
     upper = library.upper()
     statuses = ",\n".join(f"  {upper}_{name} = {value}" for name, value in STATUSES.items())
-    functions = "\n\n".join(f"/*\n{_comment(i, in_place)}\n */\n{upper}_API {prototype(i)};" for i in interfaces)
+    functions = "\n\n".join(f"/*\n{comment(i, in_place)}\n */\n{upper}_API {prototype(i)};" for i in interfaces)
     return f"""/* lib{library}.so: kernels compiled by OpDSL {version} for {", ".join(isas)}. Written by `opdsl build`.
  *
  * Every function takes, for each array, a pointer to its first element and its strides: one for each axis, in elements,
