@@ -120,13 +120,13 @@ def _measure(suites: tuple[str, ...], arguments: argparse.Namespace) -> int:
 def _measure_gpu(suites: tuple[str, ...], arguments: argparse.Namespace) -> int:
     from opdsl.bench.gpu import run
     from opdsl.bench.gpu.problems import Place
-    from opdsl.targets.base import find_target
     from opdsl.tuning.device import device_for
+    from opdsl.tuning.records import record_target
 
     if arguments.compare or arguments.threads != 1 or arguments.outputs != "reused":
         raise ValueError("--compare, --threads and --outputs are for the CPU's suites")
     device_for(arguments.target).check()
-    place = Place("cuda", find_target(arguments.target).name)
+    place = Place("cuda", record_target(arguments.target))
     peers = () if arguments.peers == "none" else tuple(arguments.peers.split(","))
     if unknown := set(peers) - {"torch", "triton"}:
         raise ValueError(f"there is no peer {sorted(unknown)[0]!r}; on GPUs the peers are torch and triton")

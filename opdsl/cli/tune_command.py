@@ -89,10 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _target(name: str) -> str:
     """The target's whole name, as cpu:avx512."""
-    from opdsl.targets.base import find_target
-
     try:
-        return find_target(name).name
+        return records.record_target(name)
     except ValueError as error:
         raise CommandError(f"--target {name}: {error}") from None
 

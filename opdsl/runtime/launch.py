@@ -268,7 +268,7 @@ def _find_book(kernel: Kernel, target: str) -> Book | None:
     from opdsl.tuning.records import book
 
     try:
-        return book(kernel, find_target(target).name)
+        return book(kernel, target)
     except ValueError:
         return None  # no such target: compiling says so
 

@@ -22,7 +22,9 @@ class DeviceError(OpdslError, RuntimeError):
 
 
 class Device(Protocol):
-    """One machine's processor, or a GPU."""
+    """One machine's processor, or a GPU. `on_gpu`: whether arguments lie in a GPU's memory."""
+
+    on_gpu: bool
 
     def model(self) -> str:
         """The name that records carry. Works where the device is not there, too: it is then empty."""
@@ -48,6 +50,8 @@ class Device(Protocol):
 
 class Processor:
     """The machine's own processor."""
+
+    on_gpu = False
 
     def model(self) -> str:
         return processor()
@@ -96,6 +100,7 @@ def processor() -> str:
 class Cuda:
     """An NVIDIA GPU, by PyTorch. Times are those between two events on the stream, launches included."""
 
+    on_gpu = True
     CACHE_BYTES = 256 << 20  # written between calls, so that each finds the second-level cache as cold as the last one
 
     def __init__(self) -> None:

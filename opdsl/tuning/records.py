@@ -247,8 +247,19 @@ def _distance(measured: Mapping[str, int], sizes: Mapping[str, int]) -> float | 
     return total
 
 
-def book(kernel: Kernel, target: str) -> Book | None:
-    """The records that launches of a kernel on a target may use, or None where there are none."""
+def record_target(name: str) -> str:
+    """A target with what code is made for here: cpu -> cpu:avx512, triton -> triton:sm_90. Raises ValueError."""
+    from opdsl.targets.base import find_target
+
+    target = find_target(name)
+    arch = getattr(target, "arch", None)
+    return target.name if arch is None else f"{target.name.partition(':')[0]}:{arch.name}"
+
+
+def book(kernel: Kernel, target_name: str) -> Book | None:
+    """The records that launches of a kernel on a target may use, or None where there are none. Raises ValueError where
+    there is no such target."""
+    target = record_target(target_name)
     found = [
         record
         for path in files_for(kernel)

@@ -92,7 +92,7 @@ def search(
     chosen = list(dict.fromkeys(([default] if default is not None else []) + [_complete(c, default) for c in configs]))
     launch = KernelLaunch(problem.kernel)
     placed = device.place(problem.arguments)
-    candidates = [_prepare(problem, config, launch, placed) for config in chosen]
+    candidates = [_prepare(problem, config, launch, placed, device) for config in chosen]
     _compile_and_check(problem, candidates, placed, device, progress)
     good = [candidate for candidate in candidates if not candidate.problem]
     if not good:
@@ -115,8 +115,12 @@ def _complete(config: Config, default: Config | None) -> Config:
     return config if default is None else Config({**default.constexprs, **config.values})
 
 
-def _prepare(problem: Problem, config: Config, launch: KernelLaunch, placed: Sequence[Any]) -> _Candidate:
+def _prepare(
+    problem: Problem, config: Config, launch: KernelLaunch, placed: Sequence[Any], device: Device
+) -> _Candidate:
     variant = launch.variant(problem.target, {**problem.given, **config.constexprs}, config.options)
+    if device.on_gpu:
+        return _Candidate(config, lambda: variant.run_on_device(list(placed)))
     return _Candidate(config, lambda: variant.run(placed))
 
 
