@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from opdsl.ir.core import Kernel, Op
 from opdsl.npu.chip import Chip
@@ -12,7 +12,7 @@ from opdsl.passes.pipeline import run_passes
 from opdsl.targets.base import Request
 from opdsl.targets.npu.dependences import Dependence, find_dependences, insert_flags
 from opdsl.targets.npu.emit import emit
-from opdsl.targets.npu.lowering import Choices, Lowered, Lowering
+from opdsl.targets.npu.lowering import Choices, Lowered, Lowering, NeedsSingleCore
 from opdsl.targets.npu.placement import DoesNotFit, Lifetime, explain, place
 from opdsl.targets.npu.prune import number_events, prune
 from opdsl.targets.npu.tree import Barrier, Block, Flag, blocks_of
@@ -45,7 +45,10 @@ def _placed(request: Request, kernel: Kernel, chip: Chip) -> tuple[Lowered, list
     capacities: dict[str, int] = {str(name): size for name, size in chip.buffers.items()}
     failed: DoesNotFit | None = None
     for choices in CHOICES:
-        lowered = Lowering(request, kernel, chip, choices).lower()
+        try:
+            lowered = Lowering(request, kernel, chip, choices).lower()
+        except NeedsSingleCore:
+            lowered = Lowering(request, kernel, chip, replace(choices, distribute=False)).lower()
         try:
             return lowered, place(lowered.program, capacities)
         except DoesNotFit as error:

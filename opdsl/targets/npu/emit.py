@@ -23,6 +23,7 @@ from opdsl.npu.program import (
     Register,
     Statement,
     Tensor,
+    walk,
 )
 from opdsl.npu.program import Loop as ProgramLoop
 from opdsl.npu.program import While as ProgramWhile
@@ -103,7 +104,6 @@ class _Writer:
         self.workspace = workspace
         self.names = 0
         self.now: dict[Loop, Register] = {}
-        self.now: dict[Loop, Register] = {}
 
     def code(self, tree: Block) -> list[Statement]:
         body: list[Statement] = []
@@ -111,7 +111,12 @@ class _Writer:
         inner = self.block(tree)
         for slot in self.slots:
             body.append(Compute("move", "i64", slot, (0,)))
-        return _without_dead(without_repeats(body + inner))
+        statements = without_repeats(body + inner)
+        while True:  # a branch that is left empty needs no condition
+            count = sum(1 for _ in walk(statements))
+            statements = _without_dead(statements)
+            if sum(1 for _ in walk(statements)) == count:
+                return statements
 
     def register(self, name: str) -> Register:
         self.names += 1

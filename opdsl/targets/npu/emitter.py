@@ -49,9 +49,11 @@ class Emitter:
         self.prologue = Block()  # goes before all of the program
         self._blocks: list[Block] = [self.program]
         self.loops: list[Loop] = []
+        self._groups = 0
         self.location: Location = UNKNOWN
         self.s = ScalarUnit(self._append_scalar)
         self.core = "vector"  # which core runs what is issued now
+        self.both = "vector"  # what runs on all kinds of cores that the kernel uses
 
     def _append_scalar(self, compute: Any) -> None:
         compute.location = self.location
@@ -59,6 +61,11 @@ class Emitter:
 
     def append(self, node: Node) -> None:
         self._blocks[-1].nodes.append(node)
+
+    def new_group(self) -> int:
+        """A number for the accesses of one transfer or operation; see `tree.Access`."""
+        self._groups += 1
+        return self._groups
 
     # --- buffers
 

@@ -8,10 +8,10 @@ every n-th of its iterations.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from opdsl.ir import types as t
-from opdsl.ir.core import Kernel, Op, Region, Value, walk
+from opdsl.ir.core import Gather, Kernel, Op, Region, Slice, Value, walk
 from opdsl.ir.ops import OPS, print_parts
 from opdsl.ir.types import DType, ScalarType, TensorType, TileType, shape_of
 from opdsl.lang.errors import CompileError
@@ -22,16 +22,29 @@ from opdsl.targets.base import Request
 from opdsl.targets.cpu.facts import gather_facts
 from opdsl.targets.cpu.ranges import is_nonnegative
 from opdsl.targets.interp.errors import source_line
-from opdsl.targets.npu.elementwise import Elementwise
+from opdsl.targets.npu.chains import Chain, Finder
+from opdsl.targets.npu.dots import CubeTile, Dots, Sum, on_cube
+from opdsl.targets.npu.elementwise import HALVES, Elementwise
 from opdsl.targets.npu.emitter import Emitter
 from opdsl.targets.npu.parameters import Parameters, TensorParameter
 from opdsl.targets.npu.reductions import Reductions
 from opdsl.targets.npu.scalar_unit import constant
 from opdsl.targets.npu.shapes import Shapes
 from opdsl.targets.npu.tiles import Tiles
-from opdsl.targets.npu.transfers import Transfers
+from opdsl.targets.npu.transfers import Cut, Transfers
 from opdsl.targets.npu.tree import Block
-from opdsl.targets.npu.values import Accumulator, Affine, BitTile, Spread, Test, Tile, UbTile, Uniform
+from opdsl.targets.npu.values import Affine, BitTile, Spread, Test, Tile, UbTile, Uniform
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A sum of products that leaves L0C as another dtype."""
+
+    total: Sum
+    dtype: DType
+
+
+Home = Register | UbTile | BitTile | Sum
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,7 @@ class Choices:
 
     grid_slots: int = 2  # of buffers that rotate with the grid
     loop_slots: bool = True  # whether those of pipelined loops rotate
+    distribute: bool = True  # over all cores
 
 
 @dataclass
@@ -50,6 +64,10 @@ class Lowered:
     cores: tuple[str, ...]
     workspace: int = 0
     texts: dict[str, Op] = field(default_factory=dict)  # of assertions
+
+
+class NeedsSingleCore(Exception):
+    """Raised where a kernel changes elements of a tensor in a way that only one core at a time can."""
 
 
 class Lowering:
@@ -65,32 +83,56 @@ class Lowering:
         self.r = Reductions(self.w)
         self.shapes = Shapes(self.w)
         self.parameters = Parameters(kernel, request.unit_axes)
-        self.values: dict[Value, Operand | Tile | TensorParameter] = {}
+        self.values: dict[Value, Operand | Tile | TensorParameter | CubeTile | Sum | Rounded] = {}
         for value, parameter in zip(kernel.parameters, self.parameters.by_place, strict=True):
             self.values[value] = parameter
         self.facts = gather_facts(kernel)
         self.uses = uses(kernel.body)
         self.definitions = definitions(kernel.body)
         self.written = {op.operands[1] for op in walk(kernel.body) if op.name == "copy_out"}
-        self.mixed = False
+        eligible = {op for op in walk(kernel.body) if op.name == "dot" and on_cube(op, chip)}
+        self.mixed = chip.split and bool(eligible)
+        if self.mixed:
+            self.e.both = "both"
         self.memory = Transfers(self.t, self._write)
+        self.dots = Dots(self.w, self.memory, self._write)
+        self.eligible = eligible
+        finder = Finder(kernel, eligible)
+        self.users = finder.users
+        chains = finder.find()
+        self.chain_of = {dot: chain for chain in chains for dot in chain.dots}
+        self.chain_adds = {add: chain for chain in chains for add in chain.adds}
+        self.chain_starts: dict[Op, list[Chain]] = {}
+        for chain in chains:
+            self.chain_starts.setdefault(chain.start, []).append(chain)
+        self.chain_values = {value: chain for chain in chains for value in chain.values}
+        self.finals = {chain.final: chain for chain in chains}
+        self.sums: dict[Chain, Sum] = {}
         self.texts: dict[str, Op] = {}
         self.grids = [op for op in kernel.body.ops if op.name == "parallel"]
         effects = [op for op in kernel.body.ops if has_effect(op)]
-        self.distributed = bool(self.grids) and all(op.name == "parallel" for op in effects)
+        self.distributed = choices.distribute and bool(self.grids) and all(op.name == "parallel" for op in effects)
         self.depth = 0  # of parallel loops around
 
     # --- the whole
 
     def lower(self) -> Lowered:
+        if self.distributed or self.mixed or not self.chip.split:
+            self._top()
+        else:  # one vector core of the one block that runs
+            with self.e.if_(self.s.test("eq", self.parameters.register("sub_block_idx"), 0)):
+                self._top()
+        self.e.program.nodes[:0] = self.e.prologue.nodes
+        if self.memory.single_core and self.distributed:
+            raise NeedsSingleCore
+        cores = ("cube", "vector") if self.mixed else ("vector",)
+        return Lowered(self.e.program, self.parameters, not self.distributed, cores, 0, self.texts)
+
+    def _top(self) -> None:
         for op in self.kernel.body.ops[:-1]:
             if op.name == "parallel" and self.distributed and op is not self.grids[0]:
-                self.e.issue("sync_all", "S", [], core="both", all_kinds=int(self.mixed))
+                self.e.issue("sync_all", "S", [], core=self.e.both, all_kinds=int(self.mixed))
             self.op(op)
-        self.e.program.nodes[:0] = self.e.prologue.nodes
-        single = self.memory.single_core or not self.distributed
-        cores = ("cube", "vector") if self.mixed else ("vector",)
-        return Lowered(self.e.program, self.parameters, single, cores, 0, self.texts)
 
     def _write(self, body: Callable[[], None]) -> None:
         if not self.mixed:
@@ -100,7 +142,7 @@ class Lowering:
         with self.e.if_(self.s.test("eq", first, 0)):
             body()
 
-    def region(self, region: Region) -> Sequence[Operand | Tile | TensorParameter]:
+    def region(self, region: Region) -> Sequence[Operand | Tile | TensorParameter | CubeTile | Sum | Rounded]:
         for op in region.ops:
             if op.name == "yield":
                 return [self.values[o] for o in op.operands]
@@ -116,6 +158,11 @@ class Lowering:
         before = self.e.location
         self.e.location = self.s.location = op.location
         self.t.hint = next((r.name for r in op.results if r.name), op.name)
+        for chain in self.chain_starts.get(op, ()):
+            shape = shape_of(chain.zeros.type)
+            dtype = t.i32 if chain.zeros.type.dtype == t.i32 else t.f32  # type: ignore[union-attr]
+            name = chain.final.name if chain.final is not None and chain.final.name else "sum"
+            self.sums[chain] = self.dots.accumulator(shape[0], shape[1], dtype, name, bool(chain.loops))
         handler = getattr(self, f"_op_{op.name.replace('-', '_')}", None)
         if handler is not None:
             handler(op)
@@ -123,7 +170,35 @@ class Lowering:
             self._elementwise(op)
         else:
             raise self.refuse(op, f"the NPU target does not know the op '{op.name}'", "use another target")
+        for result in op.results:
+            if result in self.finals and not self._goes_to_tensor(result):
+                total = self.values[result]
+                assert isinstance(total, Sum)
+                self.values[result] = self.dots.drain(total, result.name or "sum")
         self.e.location = self.s.location = before
+
+    def _goes_to_tensor(self, value: Value) -> bool:
+        """Whether all that is done with a sum of products is to write it, maybe as 16-bit floats, to a tensor."""
+        if not self.chip.split or len(self.users.get(value, ())) != 1:
+            return False
+        (user, place), *_ = self.users[value]
+        if user.name == "cast" and user.attributes["dtype"] in HALVES and len(self.users.get(user.result, ())) == 1:
+            (user, place), *_ = self.users[user.result]
+        if user.name != "copy_out" or place != 0:
+            return False
+        index = user.attributes["index"]
+        tensor = self.values[user.operands[1]]
+        assert isinstance(tensor, TensorParameter)
+        slices = [axis for axis, spec in enumerate(index) if isinstance(spec, Slice)]
+        if len(slices) != 2 or any(isinstance(spec, Gather) for spec in index):
+            return False
+        mode = user.attributes["mode"]
+        return (
+            slices[1] == tensor.unit_axis
+            and index[slices[1]].step == 1
+            and all(is_nonnegative(self.facts, user.operands[2 + axis]) for axis in slices)
+            and (mode == "set" or tensor.type.dtype in (t.f32, t.i32))
+        )
 
     def scalar(self, value: Value) -> Operand:
         found = self.values[value]
@@ -133,8 +208,6 @@ class Lowering:
     def tile(self, value: Value) -> Tile:
         found = self.values[value]
         assert isinstance(found, Tile), f"{value} is no tile"
-        if isinstance(found, Accumulator):
-            raise AssertionError("an accumulator is read as a tile")
         return found
 
     def tensor(self, value: Value) -> TensorParameter:
@@ -148,6 +221,14 @@ class Lowering:
             dtype = op.operands[-1].type.dtype  # type: ignore[union-attr]
             found = self.s.op(op.name, dtype, operands, op.result.type.dtype, op.attributes.get("word", 0))
             self.values[op.result] = found
+            return
+        if op in self.chain_adds:
+            self.values[op.result] = self.sums[self.chain_adds[op]]
+            return
+        first = self.values[op.operands[0]]
+        if isinstance(first, Sum):
+            assert op.name == "cast"
+            self.values[op.result] = Rounded(first, op.attributes["dtype"])
             return
         assert isinstance(op.result.type, TileType)
         shape = op.result.type.shape
@@ -177,6 +258,10 @@ class Lowering:
         self.values[op.result] = self.shapes.reshape(op, operand)
 
     def _op_transpose(self, op: Op) -> None:
+        operand = self.values[op.operands[0]]
+        if isinstance(operand, CubeTile):
+            self.values[op.result] = replace(operand, swapped=not operand.swapped)
+            return
         self.values[op.result] = self.shapes.transpose(op, self.tile(op.operands[0]))
 
     def _op_extract(self, op: Op) -> None:
@@ -184,6 +269,50 @@ class Lowering:
 
     def _op_concat(self, op: Op) -> None:
         self.values[op.result] = self.shapes.concat(op, [self.tile(o) for o in op.operands])
+
+    def _op_dot(self, op: Op) -> None:
+        dtype: DType = op.operands[0].type.dtype  # type: ignore[union-attr]
+        shape = shape_of(op.result.type)
+        if op not in self.eligible:
+            a, b = (self.tile(o) for o in op.operands)
+            single = dtype == t.f32 and len(shape) == 2
+            self.values[op.result] = (self.dots.by_vector if single else self.dots.one_by_one)(a, b, dtype, shape)
+            return
+        operands: list[CubeTile] = []
+        for value in op.operands:
+            found = self.values[value]
+            operands.append(found if isinstance(found, CubeTile) else self.dots.bring(self.tile(value), dtype))
+        if op in self.chain_of:
+            total = self.sums[self.chain_of[op]]
+            self.dots.multiply(total, *operands)
+            self.values[op.result] = total
+            return
+        result: DType = op.result.type.dtype  # type: ignore[union-attr]
+        total = self.dots.accumulator(shape[0], shape[1], result, op.result.name or "product", False)
+        self.dots.multiply(total, *operands)
+        self.values[op.result] = total if self._goes_to_tensor(op.result) else self.dots.drain(total, "product")
+
+    def _direct(self, op: Op, tensor: TensorParameter, pad: Operand, nonnegative: Sequence[bool]) -> str | None:
+        """How a copy_in comes straight to the cube, if products are all that it is for."""
+        swapped = as_left = False
+
+        def only_products(value: Value, turned: bool) -> bool:
+            nonlocal swapped, as_left
+            users = self.users.get(value, ())
+            for user, place in users:
+                if user.name == "transpose" and tuple(user.attributes["permutation"]) == (1, 0):
+                    if not only_products(user.result, not turned):
+                        return False
+                elif user not in self.eligible:
+                    return False
+                else:
+                    swapped |= turned
+                    as_left |= place == 0
+            return bool(users)
+
+        if op.operands[0] in self.written or not only_products(op.result, False):
+            return None
+        return self.dots.loads_directly(op, tensor, pad, nonnegative, not as_left, swapped)
 
     def _op_reduce(self, op: Op) -> None:
         self.values[op.result] = self.r.reduce(op, self.tile(op.operands[0]))
@@ -229,6 +358,11 @@ class Lowering:
             written = op.operands[0] in self.written
             self.values[op.result] = self.memory.load_scalar(tensor, scalars, pad, dtype, written)
             return
+        way = self._direct(op, tensor, pad, nonnegative)
+        if way is not None:
+            scalars = [p for p in places if isinstance(p, Register | int | float)]
+            self.values[op.result] = self.dots.load(op, tensor, scalars, way, nonnegative)
+            return
         found = self.memory.load(
             tensor,
             op.attributes["index"],
@@ -245,12 +379,53 @@ class Lowering:
         assert isinstance(tensor, TensorParameter)
         mode = op.attributes["mode"]
         nonnegative = [is_nonnegative(self.facts, o) for o in op.operands[2:]]
+        if isinstance(value, Sum | Rounded):
+            self._store_sum(op, value, tensor, places, nonnegative)  # type: ignore[arg-type]
+            return
         if not isinstance(value, Tile):
             assert not isinstance(value, TensorParameter)
             scalars = [p for p in places if isinstance(p, Register | int | float)]
             self.memory.store_scalar(tensor, scalars, value, tensor.type.dtype, mode)
             return
         self.memory.store(value, tensor, op.attributes["index"], places, mode, nonnegative)  # type: ignore[arg-type]
+
+    def _store_sum(
+        self,
+        op: Op,
+        value: Sum | Rounded,
+        tensor: TensorParameter,
+        places: Sequence[Operand],
+        nonnegative: Sequence[bool],
+    ) -> None:
+        total, target = (value.total, value.dtype) if isinstance(value, Rounded) else (value, value.dtype)
+        index = op.attributes["index"]
+        base: Operand = 0
+        cuts: list[tuple[Cut, Operand]] = []
+        inside: Operand = 1
+        s = self.s
+        for axis, (spec, place) in enumerate(zip(index, places, strict=True)):
+            stride = tensor.stride(axis)
+            base = s.add(base, s.mul(place, stride))
+            if isinstance(spec, Slice):
+                cut = self.memory.cut(tensor, axis, spec, place, True)
+                cuts.append((cut, s.mul(stride, spec.step)))
+            else:
+                inside = s.both(inside, self.memory.inside(tensor, axis, place))
+        mode = op.attributes["mode"]
+
+        def by_vector() -> None:
+            tile: Tile = self.dots.drain(total, "sum")
+            if target != total.dtype:
+                cast = self.w.cast(tile, total.dtype, target, tile.shape)
+                assert cast is not None
+                tile = cast
+            self.memory.store(tile, tensor, index, places, mode, nonnegative)
+
+        if inside == 1 and isinstance(inside, int):
+            self.dots.store(total, target, tensor, cuts, base, mode, by_vector)
+        else:
+            with self.e.if_(inside):
+                self.dots.store(total, target, tensor, cuts, base, mode, by_vector)
 
     # --- control
 
@@ -278,8 +453,10 @@ class Lowering:
                 total = self.s.mul(total, count)
             first: Operand = self.parameters.register("block_idx")
             step: Operand = self.parameters.register("block_num")
-            if not self.mixed and self.chip.split:
-                pass
+            if not self.mixed and self.chip.split:  # the vector cores of a block work by themselves
+                several = self.parameters.register("sub_block_num")
+                first = self.s.add(self.s.mul(first, several), self.parameters.register("sub_block_idx"))
+                step = self.s.mul(step, several)
             with self.e.loop(first, total, step, name="tile", slots=slots, independent=True) as number:
                 rest: Operand = number
                 places: list[Operand] = []
@@ -315,7 +492,10 @@ class Lowering:
     def _op_for(self, op: Op) -> None:
         (body,) = op.regions
         start, stop, step = (self.scalar(o) for o in op.operands[:3])
-        homes = [self._home(o, v) for o, v in zip(op.operands[3:], op.results, strict=True)]
+        homes: list[Home] = []
+        for initial, argument, result in zip(op.operands[3:], body.arguments[1:], op.results, strict=True):
+            chain = self.chain_values.get(argument)
+            homes.append(self._home(initial, result) if chain is None else self.sums[chain])
         pipelined = op.attributes["kind"] == "pipelined" and self.choices.loop_slots
         slots = max(1, int(op.attributes["depth"])) if pipelined else 1
         count = self._count(start, stop, step)
@@ -350,7 +530,7 @@ class Lowering:
         return home
 
     def _carry(
-        self, homes: Sequence[Register | UbTile | BitTile], values: Sequence[Operand | Tile | TensorParameter]
+        self, homes: Sequence[Home], values: Sequence[Operand | Tile | TensorParameter | CubeTile | Sum | Rounded]
     ) -> None:
         """Writes the homes at once: what is in one may be what another gets."""
         scalars: list[tuple[Register, Operand]] = []
@@ -360,7 +540,7 @@ class Lowering:
         own = {id(h.place.buffer) for h in homes if isinstance(h, UbTile | BitTile)}
         moved: list[tuple[UbTile | BitTile, Tile]] = []
         for home, value in zip(homes, values, strict=True):
-            if isinstance(home, Register) or not isinstance(value, Tile):
+            if not isinstance(home, UbTile | BitTile) or not isinstance(value, Tile):
                 continue
             source = value.source if isinstance(value, Spread) else value
             held = source.place.buffer if isinstance(source, UbTile | BitTile) else None

@@ -66,6 +66,7 @@ class Transfers:
         self.writer = writer
         self.groups = 0
         self.group = 0  # of writes to tensors
+        self.pad: Operand | None = None  # of a tile that is not whole: a burst fills its last block with it
         self.single_core = False  # whether something here needs that only one core runs the kernel
 
     # --- bounds
@@ -102,8 +103,8 @@ class Transfers:
             offset = s.add(*(s.mul(p, tensor.stride(a)) for a, p in enumerate(places)))
             place = GlobalPlace(tensor.tensor, dtype.name, offset, tensor.name)
             if written:
-                self.e.issue("data_cache_clean_and_invalid", "S", [], core="both", dst=place)
-            self.e.issue("load_scalar", "S", [Access(tensor.name, False)], result, core="both", src=place)
+                self.e.issue("data_cache_clean_and_invalid", "S", [], core=self.e.both, dst=place)
+            self.e.issue("load_scalar", "S", [Access(tensor.name, False)], result, core=self.e.both, src=place)
         return result
 
     def store_scalar(
@@ -135,7 +136,7 @@ class Transfers:
         rotates = any(loop.slots > 1 for loop in self.e.loops)
         result = self.t.new(stored, shape, name, 2 if rotates else 1)
         access = self._resolve(tensor, index, places, result, nonnegative)
-        self.groups += 1
+        self.groups = self.e.new_group()
 
         def copy() -> None:
             self._walk(access, access.base, lambda dims, side: self._in(tensor, result, dims, side))
@@ -151,8 +152,10 @@ class Transfers:
                 copy()
             with self.e.otherwise(branch):
                 self.t.fill(result, pad)
+                self.pad = pad
                 with self.e.if_(access.some):
                     copy()
+                self.pad = None
         return self._bools(result) if dtype.is_bool else result
 
     def _bools(self, bytes: UbTile) -> BitTile:
@@ -190,7 +193,7 @@ class Transfers:
             made = self.t.tile(value)
         self.rotate(made)
         access = self._resolve(tensor, index, places, made, nonnegative)
-        self.groups += 1
+        self.groups = self.e.new_group()
         # Scattered elements may hit one place twice: the order of their writes matters.
         self.group = self.groups if mode != "set" or not access.gathers else 0
         with self.e.if_(access.some):
@@ -384,7 +387,12 @@ class Transfers:
         room: Operand = 0,
     ) -> None:
         buffer = tile.place.buffer
+        s, size = self.s, tile.dtype.bytes
         bytes = t.u8 if tile.dtype.is_bool else tile.dtype
+        fills: dict[str, Operand] = {}
+        if load and self.pad is not None and size != BLOCK:
+            rest = s.sub(s.mul(s.ceil_div(length, BLOCK), BLOCK), length)
+            fills = {"right_padding": s.div(rest, size), "padding_value": self.pad}
         there = GlobalPlace(tensor.tensor, bytes.name, distance, tensor.name)
         here = Place(buffer, bytes.name, local)
         group = self.groups if load else self.group
@@ -399,6 +407,7 @@ class Transfers:
                 block_len=length,
                 src_stride=gap,
                 dst_stride=room,
+                **fills,
             )
         else:
             self.e.issue(
@@ -421,7 +430,7 @@ class Transfers:
         size = tile.dtype.bytes
         count = min(inner.extent, STAGED)
         stage = self.t.new(tile.dtype, (count * BLOCK // size,), "staged")
-        self.groups += 1
+        self.groups = self.e.new_group()
         local = s.add(side.local, s.mul(inner.cut.first, inner.pitch))
         with e.loop(0, inner.cut.count, count, cores=e.core) as begin:
             many = s.min(s.sub(inner.cut.count, begin), count)
@@ -430,9 +439,11 @@ class Transfers:
             dtype = tile.dtype
 
             def fetch() -> None:
+                pad, self.pad = self.pad, None
                 with e.loop(0, many, cores=e.core) as i:
                     distance = s.add(start, s.mul(i, inner.step))
                     self._burst(tensor, stage, s.mul(i, BLOCK), distance, size, True)
+                self.pad = pad
 
             def element(i: Operand) -> Place:
                 return Place(stage.place.buffer, dtype.name, s.mul(i, BLOCK))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from opdsl.ir.core import Op
 from opdsl.ir.types import DType
 from opdsl.npu.program import Operand
 from opdsl.targets.npu.emitter import Place
 from opdsl.targets.npu.layouts import Layout
-from opdsl.targets.npu.tree import Buffer
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,23 +71,4 @@ class Spread:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class InMemory:
-    """A tile that is read from its tensor by whoever needs it: an operand of products. `swapped`: its last two dims are."""
-
-    op: Op
-    operands: tuple[Operand, ...]
-    swapped: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Accumulator:
-    """Sums of products, (..., m, n), in L0C: a buffer for each pair of row and column parts."""
-
-    buffers: tuple[Buffer, ...]
-    shape: tuple[int, ...]
-    parts: tuple[tuple[int, int, int, int], ...]  # of each buffer: first row, rows, first column, columns
-    dtype: DType
-
-
-Tile = UbTile | BitTile | Uniform | Affine | Test | Spread | InMemory | Accumulator
+Tile = UbTile | BitTile | Uniform | Affine | Test | Spread

@@ -48,6 +48,7 @@ def lines(place: Place, tile: Layout) -> Lines:
 class VectorUnit:
     def __init__(self, emitter: Emitter) -> None:
         self.e = emitter
+        self.group = 0  # of the pieces of one operation
 
     def run(
         self,
@@ -63,6 +64,7 @@ class VectorUnit:
     ) -> None:
         """One elementwise instruction on rows x columns elements."""
         operands = [dst, *sources]
+        self.group = self.e.new_group()
         size = max(DTYPES[o.dtype].bytes for o in operands)
         lanes = REPEAT // size
         whole = [o for o in operands if not o.spread]
@@ -165,9 +167,9 @@ class VectorUnit:
             fields[field] = place
             fields[f"{field}_blk_stride"] = step
             fields[f"{field}_rep_stride"] = stride
-            accesses.append(access(place, index == 0, span))
+            accesses.append(access(place, index == 0, span, self.group))
         if reads_dst:
-            accesses.append(access(places[0], False, spans[0]))
+            accesses.append(access(places[0], False, spans[0], self.group))
         if option is not None:
             fields["option"] = option
         if isinstance(scalar, int) and DTYPES[places[0].dtype].is_float and name != "gather":
@@ -178,6 +180,7 @@ class VectorUnit:
 
     def compare(self, tile: Layout, bits: Place, a: Lines, b: Lines | None, mode: str, scalar: Operand = 0) -> None:
         """Bits of a `mode` b, or of a `mode` scalar, in the order of `bit_areas`. The sources are of 32-bit elements."""
+        self.group = self.e.new_group()
         for row, column, rows, columns, offset in self._bit_steps(tile):
             sources = [a] if b is None else [a, b]
             repeats, count = self._bit_repeats(tile, rows, columns)
@@ -200,6 +203,7 @@ class VectorUnit:
 
     def select(self, tile: Layout, dst: Lines, bits: Place, a: Lines, b: Lines | None, scalar: Operand = 0) -> None:
         """a where the bit is set, else b or the scalar. All of 32-bit elements."""
+        self.group = self.e.new_group()
         for row, column, rows, columns, offset in self._bit_steps(tile):
             operands = [dst, a] if b is None else [dst, a, b]
             repeats, count = self._bit_repeats(tile, rows, columns)
@@ -217,7 +221,7 @@ class VectorUnit:
                     option="mask_scalar" if b is None else "mask_tensors_long",
                     spans=[self._bit_span(tile, o, repeat, mask) for o in operands],
                     extra={"src2": source},
-                    more=[access(source, False, repeat * 8)],
+                    more=[access(source, False, repeat * 8, self.group)],
                 )
 
     @staticmethod
@@ -286,6 +290,7 @@ class VectorUnit:
                 ],
                 dst=dst.at(first * 8 * BLOCK),
                 src0=src.at(first * 8 * size),
+                mask0=REPEAT // size,
                 repeat=repeat,
                 dst_blk_stride=1,
                 dst_rep_stride=8,
@@ -315,8 +320,8 @@ class VectorUnit:
             )
 
 
-def access(place: Place, write: bool, bytes: int) -> Access:
+def access(place: Place, write: bool, bytes: int, group: int = 0) -> Access:
     """Of `bytes` at a place; all of the buffer where the place is known at run time only."""
     if isinstance(place.offset, int):
-        return Access(place.buffer, write, place.offset, place.offset + bytes)
-    return Access(place.buffer, write)
+        return Access(place.buffer, write, place.offset, place.offset + bytes, group)
+    return Access(place.buffer, write, group=group)
