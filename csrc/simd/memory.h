@@ -47,6 +47,8 @@ template <class B, int L> OD_INLINE raw<B, L> read_masked(const void* p, u32 bit
   } else return (R)__builtin_ia32_loaddquqi128_mask((const char*)p, raw<char, 16>{}, bits);
 }
 template <class B, int L> OD_INLINE void write_masked(void* p, raw<B, L> v, u32 bits) {
+  // Part of a wider register GCC would store by vextracti32x8 and the like, whose mask does not keep them from faulting.
+  if constexpr (sizeof(B) * L < 64) asm("" : "+v"(v));
   if constexpr (sizeof(B) == 8) {
     if constexpr (L == 8) __builtin_ia32_storedqudi512_mask((long long*)p, (raw<long long, 8>)v, bits);
     else if constexpr (L == 4) __builtin_ia32_storedqudi256_mask((long long*)p, (raw<long long, 4>)v, bits);

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fuzz.pages import Pages
 from support.checks import check_bits
 from support.targets import CPU
 
@@ -138,3 +139,22 @@ def padded_product(a: od.Tensor[od.f16, "M", "K"], b: od.Tensor[od.f16, "K", "N"
 def test_products_of_padded_tiles(target: str) -> None:
     a, b = numbers(5, 17, dtype=np.float16), numbers(17, 21, dtype=np.float16)
     agree(target, padded_product, a, b, np.zeros((9, 20), np.float32))
+
+
+@od.kernel
+def gathered_to_the_end(x: od.Tensor[od.u32, "N"], ids: od.Tensor[od.i64, "M"], y: od.Tensor[od.u32, "M"]):
+    t = od.copy_in(x[od.copy_in(ids[0:8])])
+    od.copy_out(t, y[1:9])
+
+
+def test_stores_of_parts_of_gathers_stay_in_bounds(target: str) -> None:
+    """Half of a register was stored by an instruction whose mask does not keep it from faulting."""
+    pages = Pages()
+    try:
+        y = pages.flat(4, np.dtype(np.uint32), at_end=True)
+        x, ids = np.arange(9, dtype=np.uint32), np.array([5, -1, 8, 0])
+        gathered_to_the_end(x, ids, y, target=target)
+        assert y.tolist() == [0, 5, 0, 8]
+        del y
+    finally:
+        pages.free()
