@@ -102,19 +102,26 @@ void Machine::check_hazards(Core& core, int pipe, const Entry& entry, const Effe
       const int other_core = record.agent / PIPES, other = record.agent % PIPES;
       if (other_core != core.index)
         return state.known.foreign && (*state.known.foreign)[record.agent] >= record.index;
-      if (other == S && pipe == S) return true;
+      if ((other == S && pipe == S) || (other == pipe && record.index == now.index)) return true;
       if (effect.fractal_order && other == M && pipe == M) return true;
       return state.known.local[other] >= record.index;
     };
     const auto conflict = [&](const Record& record) {
       Report one;
-      one.kind = !record.write ? "WAR" : now.write ? "WAW" : "RAW";
       one.core = core.index;
       one.location = location;
       one.pipe = pipe;
       one.other_core = record.agent / PIPES;
       one.other_pipe = record.agent % PIPES;
-      one.other_location = cores[one.other_core]->pipes[one.other_pipe].places[record.index];
+      const PipeState::Step& other = cores[one.other_core]->pipes[one.other_pipe].steps[record.index];
+      one.other_location = other.location;
+      bool first_writes = record.write, second_writes = now.write;
+      if (one.other_core == core.index && other.order > entry.order) {  // the other one stands later in the program
+        std::swap(one.location, one.other_location);
+        std::swap(one.pipe, one.other_pipe);
+        std::swap(first_writes, second_writes);
+      }
+      one.kind = !first_writes ? "WAR" : second_writes ? "WAW" : "RAW";
       one.message = space_name(touch.space) + " bytes " + std::to_string(touch.begin) + " to " + std::to_string(touch.end);
       report(one);
     };

@@ -74,7 +74,7 @@ void Machine::make_core(int kind, int block, int sub) {
     if (options_.hazards) core->shadow[space].resize(chip_.sizes[space]);
   }
   core->cache.assign(size_t(chip_.data_cache_bytes / chip_.data_cache_line), -1);
-  for (PipeState& pipe : core->pipes) pipe.places.push_back(-1);
+  for (PipeState& pipe : core->pipes) pipe.steps.push_back({-1, 0});
   core->scalar_known = std::make_shared<Knowledge>();
   groups_[kind].push_back(core->index);
   cores.push_back(std::move(core));
@@ -149,6 +149,12 @@ void Machine::pop(Core& core, int pipe, double start) {
   ++state.statistics.instructions;
 }
 
+void Machine::count(Core& core, int pipe, const Entry& entry) {
+  PipeState& state = core.pipes[pipe];
+  ++state.index;
+  if (options_.hazards) state.steps.push_back({entry.word->location, entry.order});
+}
+
 void Machine::note_stall(Core& core, int pipe, const Entry& entry, Stall cause, double length) {
   if (length <= 0) return;
   core.pipes[pipe].statistics.stalls[int(cause)] += length;
@@ -199,8 +205,7 @@ void Machine::apply(Core& core, int pipe, Entry& entry) {
 
 bool Machine::start_instruction(Core& core, int pipe, Entry& entry) {
   PipeState& state = core.pipes[pipe];
-  ++state.index;
-  if (options_.hazards) state.places.push_back(entry.word->location);
+  count(core, pipe, entry);
   join_scalar(core, pipe, entry);
   touches_.clear();
   Effect effect;

@@ -75,6 +75,7 @@ struct Entry {
   Slot v[kMaxOperands];
   std::shared_ptr<const Knowledge> scalar;  // what the scalar unit knew
   uint32_t scalar_index = 0;
+  uint32_t order = 0;  // in which the scalar unit got to it
   uint8_t atomic = 0;
 };
 
@@ -93,7 +94,11 @@ struct PipeState {
   double move_issued = 0, move_start = 0, move_wait = 0;
   const Word* move_word = nullptr;
   int64_t move_bytes = 0;
-  std::vector<int32_t> places;  // of the instruction of each index
+  struct Step {
+    int32_t location;
+    uint32_t order;
+  };
+  std::vector<Step> steps;  // the instruction of each index
   PipeStatistics statistics;
 
   bool empty() const { return pushed == popped; }
@@ -133,6 +138,7 @@ struct Core {
   Shadow shadow[SPACES];
   std::shared_ptr<const Knowledge> scalar_known;  // a copy of what the scalar unit knows, made anew when it changes
   uint8_t atomic = 0;
+  uint32_t order = 0;
   uint32_t syncs = 0;
   bool in_sync = false;
   std::vector<int64_t> cache;  // the data cache's lines
@@ -193,6 +199,7 @@ class Machine {
   bool start_instruction(Core& core, int pipe, Entry& entry);
   void finish_transfer(Core& core, int pipe);
   void pop(Core& core, int pipe, double start);
+  void count(Core& core, int pipe, const Entry& entry);
   void note_stall(Core& core, int pipe, const Entry& entry, Stall cause, double cycles);
   void record(Core& core, int pipe, const Word& word, double start, double end, int64_t bytes);
   double jitter();

@@ -239,6 +239,7 @@ bool Machine::run_scalar(Core& core) {
       entry.handed = core.time;
       entry.scalar = core.scalar_known;
       entry.scalar_index = scalar.index;
+      entry.order = ++core.order;
       entry.atomic = core.atomic;
       ++state.pushed;
       ++core.pc;
@@ -252,6 +253,7 @@ bool Machine::run_scalar(Core& core) {
     entry.handed = core.time;
     entry.scalar = core.scalar_known;
     entry.scalar_index = scalar.index;
+    entry.order = core.order + 1;
     const double before = core.time;
     switch (word.op) {
       case Op::set_flag: {
@@ -263,8 +265,7 @@ bool Machine::run_scalar(Core& core) {
           return progress;
         }
         core.time = std::max(core.time, flag.cleared) + chip_.flag;
-        ++scalar.index;
-        if (options_.hazards) scalar.places.push_back(word.location);
+        count(core, S, entry);
         scalar.known.local[S] = scalar.index;
         flag.set = true;
         flag.time = core.time;
@@ -282,8 +283,7 @@ bool Machine::run_scalar(Core& core) {
         }
         note_stall(core, S, entry, Stall::flag, flag.time - core.time);
         core.time = std::max(core.time, flag.time) + chip_.flag;
-        ++scalar.index;
-        if (options_.hazards) scalar.places.push_back(word.location);
+        count(core, S, entry);
         scalar.known.join(flag.message);
         scalar.known.local[S] = scalar.index;
         scalar_learned(core);
@@ -347,6 +347,7 @@ bool Machine::run_scalar(Core& core) {
       default: throw Fault("operand", "this instruction does not run on the scalar unit");
     }
     ++scalar.statistics.instructions;
+    ++core.order;
     if (core.time > before) {
       // Flags and loads are worth a place in the trace where they took time.
       const double taken = core.time - before;
@@ -384,9 +385,8 @@ void Machine::load_scalar(Core& core, const Entry& entry) {
   if (from.space < GM && from.space != UB) throw Fault("operand", "the scalar unit reads global memory and UB");
   check_aligned(from, size, "src");
   PipeState& scalar = core.pipes[S];
-  ++scalar.index;
+  count(core, S, entry);
   scalar.known.local[S] = scalar.index;
-  if (options_.hazards) scalar.places.push_back(entry.word->location);
   touches_.clear();
   touch(core, from, from.byte, size, false);
   if (options_.hazards) check_hazards(core, S, entry, Effect{});
@@ -404,9 +404,8 @@ void Machine::store_scalar(Core& core, const Entry& entry) {
   if (to.space < GM && to.space != UB) throw Fault("operand", "the scalar unit writes global memory and UB");
   check_aligned(to, size, "dst");
   PipeState& scalar = core.pipes[S];
-  ++scalar.index;
+  count(core, S, entry);
   scalar.known.local[S] = scalar.index;
-  if (options_.hazards) scalar.places.push_back(entry.word->location);
   touches_.clear();
   touch(core, to, to.byte, size, true);
   if (options_.hazards) check_hazards(core, S, entry, Effect{});

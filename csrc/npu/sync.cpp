@@ -26,8 +26,7 @@ bool Machine::do_set_flag(Core& core, int pipe, Entry& entry) {
   limit("event_id", entry.v[1].i, 0, kEventIds - 1);
   Flag& flag = core.flags[entry.v[2].i * kEventIds + entry.v[1].i];
   const int second = int(entry.v[3].i);
-  ++state.index;
-  if (options_.hazards) state.places.push_back(entry.word->location);
+  count(core, pipe, entry);
   join_scalar(core, pipe, entry);
   const bool known = !flag.wait_index || (second == S ? entry.scalar_index >= flag.wait_index : state.known.local[second] >= flag.wait_index);
   if (flag.set || !known) {
@@ -59,8 +58,7 @@ bool Machine::do_wait_flag(Core& core, int pipe, Entry& entry) {
   limit("event_id", entry.v[1].i, 0, kEventIds - 1);
   Flag& flag = core.flags[entry.v[2].i * kEventIds + entry.v[1].i];
   if (!flag.set) return false;
-  ++state.index;
-  if (options_.hazards) state.places.push_back(entry.word->location);
+  count(core, pipe, entry);
   join_scalar(core, pipe, entry);
   const double start = std::max(state.free, entry.handed);
   if (state.statistics.first >= 0) {
@@ -79,8 +77,7 @@ bool Machine::do_wait_flag(Core& core, int pipe, Entry& entry) {
 
 void Machine::do_barrier(Core& core, int pipe, Entry& entry) {
   PipeState& state = core.pipes[pipe];
-  ++state.index;
-  if (options_.hazards) state.places.push_back(entry.word->location);
+  count(core, pipe, entry);
   join_scalar(core, pipe, entry);
   const double start = std::max(state.free, entry.handed);
   if (state.statistics.first >= 0) note_stall(core, pipe, entry, Stall::barrier, state.finish - start);
@@ -135,8 +132,7 @@ void Machine::deliver(Core& core, int flag, CrossMessage message) {
 
 void Machine::do_cross_set(Core& core, int pipe, Entry& entry) {
   PipeState& state = core.pipes[pipe];
-  ++state.index;
-  if (options_.hazards) state.places.push_back(entry.word->location);
+  count(core, pipe, entry);
   join_scalar(core, pipe, entry);
   const double start = std::max(state.free, entry.handed);
   state.free = start + chip_.flag;

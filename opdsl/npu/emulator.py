@@ -390,7 +390,7 @@ def _result(raw: dict[str, Any], program: Program, chip: Chip, encoded: Encoded)
     return Result(
         program=program,
         chip=chip,
-        hazards=[_hazard(report, cores, encoded) for report in raw["reports"]],
+        hazards=_without_echoes([_hazard(report, cores, encoded) for report in raw["reports"]]),
         cores=cores,
         places=places,
         event_words=raw.get("event_words"),
@@ -398,6 +398,12 @@ def _result(raw: dict[str, Any], program: Program, chip: Chip, encoded: Encoded)
         locations=encoded.locations,
         **plain,
     )
+
+
+def _without_echoes(hazards: list[Hazard]) -> list[Hazard]:
+    """A race may also leave bytes without a value where they are read: the race says more."""
+    raced = {place for h in hazards if h.kind in ("RAW", "WAR", "WAW") for place in (h.location, h.other_location)}
+    return [h for h in hazards if h.kind != "uninitialised" or h.location not in raced]
 
 
 def _stalls(cycles: Sequence[float]) -> dict[str, float]:

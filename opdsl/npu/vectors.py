@@ -9,7 +9,8 @@ by one of
 - `mask=(low, high)`: those of every repeat whose bit is set in two 64-bit words;
 - `count=n`: the first n of all, over as many repeats as that takes (counter mode; `repeat` is not used).
 
-Casts work on as many elements a repeat as 256 bytes of the wider type hold."""
+Casts work on as many elements a repeat as 256 bytes of the wider type hold; unless given, the strides between their repeats
+leave no gaps."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ class VectorInstructions:
         mask: Mask | None = None,
         repeat: ScalarLike = 1,
         blocks: Strides = (1, 1, 1),
-        repeats: Strides = (8, 8, 8),
+        repeats: Strides | None = None,
     ) -> Scalar | None:
         """Any vector instruction with repeats, by its name in the table."""
         operands: dict[str, Any] = {"dst": dst, "scalar": scalar, "repeat": repeat}
@@ -63,6 +64,11 @@ class VectorInstructions:
         else:
             wide = max(DTYPES[p.dtype].bytes for p in (dst, src0) if p is not None) if name == "cast" else 0
             operands["mask0"] = 256 // (wide or DTYPES[(src0 or dst).dtype].bytes)
+        if repeats is None:  # repeats that follow each other without gaps
+            places = (dst, src0, src1)
+            widest = max(DTYPES[p.dtype].bytes for p in (dst, src0) if p is not None)
+            mixed = name in ("cast", "axpy")
+            repeats = tuple(8 * DTYPES[p.dtype].bytes // widest if p and mixed else 8 for p in places)
         for index, field in enumerate(("dst", "src0", "src1")):
             if index < len(blocks):
                 operands[f"{field}_blk_stride"] = blocks[index]
@@ -100,7 +106,7 @@ class VectorInstructions:
         self.vector("copy", dst, src, **how)
 
     def cast(self, dst: Local, src: Local, round_mode: str = "none", **how: Any) -> None:
-        """Cast. `none` is exact where it can be, else as `rint` (to an integer: `trunc`)."""
+        """Cast. `none` rounds as `rint` where it has to. Beyond the range of an integer: its nearest."""
         self.vector("cast", dst, src, option=round_mode, **how)
 
     # ---- two sources
@@ -262,8 +268,8 @@ class VectorInstructions:
         self.vector("scatter", dst, src, offsets, scalar=base, **how)
 
     def gather_mask(self, dst: Local, src: Local, pattern: Local | str, **how: Any) -> Scalar:
-        """The elements of src whose bit is set, one after the other; their number is the result (known to the scalar
-        unit only after a V_S flag). `pattern`: bits, or odd, even, first4, second4, third4, fourth4, all."""
+        """The elements of src whose bit is set, one after the other; their number is the result (the scalar unit
+        waits for it). `pattern`: bits, or odd, even, first4, second4, third4, fourth4, all."""
         tensor = isinstance(pattern, Local)
         result = self.vector(
             "gather_mask",

@@ -1,0 +1,35 @@
+"""A vector core that loads arrays into UB, runs what a test wants, and stores UB again."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from opdsl import npu
+from opdsl.runtime.arrays import dtype_name
+
+
+def on_vector_core(
+    inputs: list[np.ndarray],
+    output: np.ndarray,
+    body: Callable[[Any, list[npu.Local], npu.Local], None],
+    chip: str = "910b2",
+    **settings: Any,
+) -> npu.Result:
+    """Runs `body(builder, places of the inputs, place of the output)` on one vector core. All arrays are flat, of whole 32-byte
+    blocks; the output's place holds `output` before, and `output` is what it holds afterwards."""
+    k = npu.Builder("test", chip)
+    arguments = [k.argument(f"x{i}", dtype_name(x.dtype)) for i, x in enumerate(inputs)]
+    result = k.argument("out", dtype_name(output.dtype))
+    with k.code("aiv" if k.chip.split else "core"), k.if_((k.block_idx + k.sub_block_idx) == 0):
+        places = [k.allocate("UB", x.nbytes, dtype_name(x.dtype), f"x{i}") for i, x in enumerate(inputs)]
+        out = k.allocate("UB", output.nbytes, dtype_name(output.dtype), "out")
+        for place, argument, array in zip([*places, out], [*arguments, result], [*inputs, output], strict=True):
+            k.data_copy(place, argument, block_len=array.nbytes // 32)
+        k.set_flag("MTE2_V", 0)
+        k.wait_flag("MTE2_V", 0)
+        body(k, places, out)
+        k.set_flag("V_MTE3", 0)
+        k.wait_flag("V_MTE3", 0)
+        k.data_copy(result, out, block_len=output.nbytes // 32)
+    return npu.run(k.finish(block_num=1), [*inputs, output], **settings)
