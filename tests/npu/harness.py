@@ -9,6 +9,12 @@ from opdsl import npu
 from opdsl.runtime.arrays import dtype_name
 
 
+def name_of(array: np.ndarray) -> str:
+    name = dtype_name(array.dtype)
+    assert name is not None
+    return name
+
+
 def on_vector_core(
     inputs: list[np.ndarray],
     output: np.ndarray,
@@ -16,14 +22,14 @@ def on_vector_core(
     chip: str = "910b2",
     **settings: Any,
 ) -> npu.Result:
-    """Runs `body(builder, places of the inputs, place of the output)` on one vector core. All arrays are flat, of whole 32-byte
-    blocks; the output's place holds `output` before, and `output` is what it holds afterwards."""
+    """Runs `body(builder, places of the inputs, place of the output)` on one vector core. All arrays are flat, of whole
+    32-byte blocks; the output's place holds `output` before, and `output` is what it holds afterwards."""
     k = npu.Builder("test", chip)
-    arguments = [k.argument(f"x{i}", dtype_name(x.dtype)) for i, x in enumerate(inputs)]
-    result = k.argument("out", dtype_name(output.dtype))
+    arguments = [k.argument(f"x{i}", name_of(x)) for i, x in enumerate(inputs)]
+    result = k.argument("out", name_of(output))
     with k.code("aiv" if k.chip.split else "core"), k.if_((k.block_idx + k.sub_block_idx) == 0):
-        places = [k.allocate("UB", x.nbytes, dtype_name(x.dtype), f"x{i}") for i, x in enumerate(inputs)]
-        out = k.allocate("UB", output.nbytes, dtype_name(output.dtype), "out")
+        places = [k.allocate("UB", x.nbytes, name_of(x), f"x{i}") for i, x in enumerate(inputs)]
+        out = k.allocate("UB", output.nbytes, name_of(output), "out")
         for place, argument, array in zip([*places, out], [*arguments, result], [*inputs, output], strict=True):
             k.data_copy(place, argument, block_len=array.nbytes // 32)
         k.set_flag("MTE2_V", 0)

@@ -3,10 +3,10 @@
 import ml_dtypes
 import numpy as np
 import pytest
+from harness import name_of
 from programs import gemm
 
 from opdsl import npu
-from opdsl.runtime.arrays import dtype_name
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -28,8 +28,8 @@ def product(
     c0 = 32 // size
     up = lambda x, y: -(-x // y) * y  # noqa: E731
     k = npu.Builder("product", chip)
-    dtype, result = dtype_name(a.dtype), "f32" if a.dtype.kind != "i" else "i32"
-    ga, gb, gc = k.argument("a", dtype, 2), k.argument("b", dtype, 2), k.argument("c", dtype_name(out.dtype), 2)
+    dtype, result = name_of(a), "f32" if a.dtype.kind != "i" else "i32"
+    ga, gb, gc = k.argument("a", dtype, 2), k.argument("b", dtype, 2), k.argument("c", name_of(out), 2)
     gbias = k.argument("bias", result) if bias is not None else None
     with k.code("aic"), k.if_(k.block_idx == 0):
         a1 = k.allocate("L1", up(a.shape[0], 32) * up(a.shape[1], 32) * size, dtype, "a1")
@@ -52,9 +52,16 @@ def product(
         if to_b == "square32":  # groups of 16 rows, each in fractals of 8 columns
             h, w = b.shape
             k.data_copy_nd2nz(
-                b1, gb, nd_num=h // 16, n_value=16, d_value=w, src_d_value=w, src_nd_matrix_stride=16 * w, dst_nz_c0_stride=16,
+                b1,
+                gb,
+                nd_num=h // 16,
+                n_value=16,
+                d_value=w,
+                src_d_value=w,
+                src_nd_matrix_stride=16 * w,
+                dst_nz_c0_stride=16,
                 dst_nz_matrix_stride=16 * w,
-            )  # fmt: skip
+            )
         else:
             to_l1(b1, gb, b, rows_b)
         if gbias is not None:
@@ -63,9 +70,15 @@ def product(
         k.set_flag("MTE2_MTE1", 0)
         k.wait_flag("MTE2_MTE1", 0)
         k.load_data_3d(
-            a0, a1, l1_h=1, l1_w=rows_a, channel_size=up(a.shape[1], c0), k_extension=up(a.shape[1], c0), m_extension=a.shape[0],
+            a0,
+            a1,
+            l1_h=1,
+            l1_w=rows_a,
+            channel_size=up(a.shape[1], c0),
+            k_extension=up(a.shape[1], c0),
+            m_extension=a.shape[0],
             en_transpose="a" in transposed,
-        )  # fmt: skip
+        )
         if to_b == "3d" and "b" not in transposed:
             k.load_data_3d(
                 b0, b1, l1_h=1, l1_w=rows_b, channel_size=up(n, c0), k_extension=up(n, c0), m_extension=up(kk, c0)
@@ -89,9 +102,13 @@ def product(
         else:
             for block in range(up(kk, 16) // 16):
                 k.load_data(
-                    b0[block * 16 * up(n, 16)], b1, start_index=block, src_stride=rows_b // 16, repeat_times=up(n, 16) // 16,
+                    b0[block * 16 * up(n, 16)],
+                    b1,
+                    start_index=block,
+                    src_stride=rows_b // 16,
+                    repeat_times=up(n, 16) // 16,
                     transpose=True,
-                )  # fmt: skip
+                )
         table = None
         if gbias is not None:
             table = k.local("BT", 0, result)
@@ -235,9 +252,21 @@ def test_img2col(stride, dilation, pad):
         k.set_flag("MTE2_MTE1", 0)
         k.wait_flag("MTE2_MTE1", 0)
         k.load_data_3d(
-            a0, x1, l1_h=h, l1_w=w, channel_size=channels, k_extension=inner, m_extension=rows, stride_w=stride, stride_h=stride,
-            filter_w=size, filter_h=size, dilation_filter_w=dilation, dilation_filter_h=dilation, pads=(pad, pad, pad, pad),
-        )  # fmt: skip
+            a0,
+            x1,
+            l1_h=h,
+            l1_w=w,
+            channel_size=channels,
+            k_extension=inner,
+            m_extension=rows,
+            stride_w=stride,
+            stride_h=stride,
+            filter_w=size,
+            filter_h=size,
+            dilation_filter_w=dilation,
+            dilation_filter_h=dilation,
+            pads=(pad, pad, pad, pad),
+        )
         k.load_data_3d(b0, w1, l1_h=1, l1_w=inner, channel_size=filters, k_extension=filters, m_extension=inner)
         k.set_flag("MTE1_M", 0)
         k.wait_flag("MTE1_M", 0)

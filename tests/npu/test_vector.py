@@ -1,5 +1,7 @@
 """What vector instructions compute, beside NumPy."""
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ FLOATS = [np.float16, np.float32]
 NUMBERS = [*FLOATS, np.int16, np.int32]
 
 
-def data(count: int, dtype: np.dtype, seed: int = 0) -> np.ndarray:
+def data(count: int, dtype: Any, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
     if np.issubdtype(dtype, np.integer):
         return random.integers(-100, 100, count).astype(dtype)
