@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from fuzz.pages import Pages
@@ -158,3 +159,18 @@ def test_stores_of_parts_of_gathers_stay_in_bounds(target: str) -> None:
         del y
     finally:
         pages.free()
+
+
+@od.kernel
+def rounded_remainders(x: od.Tensor["T", "N"], y: od.Tensor["T", "M"]):
+    for i in range(0, 65536, 4096):
+        t = od.copy_in(x[i:i + 4096])
+        od.copy_out(od.round(t % 1) + od.floor(t % -3), y[i:i + 4096])
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.float8_e4m3fn, ml_dtypes.bfloat16, np.float16])
+def test_remainders_of_narrow_floats_are_rounded(target: str, dtype: Any) -> None:
+    """Of opposite signs, they are no numbers of the type."""
+    bits = np.uint8 if np.dtype(dtype).itemsize == 1 else np.uint16
+    x = np.arange(1 << 8 * np.dtype(bits).itemsize).astype(bits).view(dtype)
+    agree(target, rounded_remainders, x[np.isfinite(x)], np.zeros_like(x))

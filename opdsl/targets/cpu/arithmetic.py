@@ -24,15 +24,17 @@ FUNCTIONS = {
     "shl": "shift_left",
     "shr": "shift_right",
 }
-# Results of these on a type narrower than its register are in the type already.
-EXACT = frozenset({"min", "max", "neg", "abs", "floor", "ceil", "trunc", "round", "select", "mod"})
+# Results of these on a type narrower than its register are in the type already. (Of floats -0.47 % 1 is not; of
+# integers the opposite of the least one is not.)
+EXACT_OF_FLOATS = frozenset({"min", "max", "neg", "abs", "floor", "ceil", "trunc", "round", "select"})
+EXACT_OF_INTEGERS = EXACT_OF_FLOATS - {"neg", "abs"} | {"mod"}
 
 
 def wrapped(text: str, dtype: DType, name: str = "") -> str:
     """`text`, computed in the register type, brought back to the values of `dtype`."""
-    if dtype in HALF and name not in EXACT:
+    if dtype in HALF and name not in EXACT_OF_FLOATS:
         return f"od::round_{dtype.name}({text})"
-    if dtype in NARROW and not (name in EXACT and name not in ("neg", "abs")):
+    if dtype in NARROW and name not in EXACT_OF_INTEGERS:
         return f"od::wrap_{dtype.name}({text})"
     return text
 
