@@ -3,16 +3,19 @@
 A target's product kernel reads and writes the accumulator once a call, so fewer, longer calls are faster. The loop must
 do nothing but one product into one accumulator, over slices as long as its step that end where their tensors end: what
 the last, longer step reaches beyond is outside and counts as nothing.
+
+`shorten_products` is the opposite, for targets whose products are written out for the length of a step.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from types import MappingProxyType
 
 from opdsl.ir.core import Gather, Kernel, Op, Region, Slice, Value
 from opdsl.ir.ops import OPS, infer
-from opdsl.ir.types import ScalarType, TensorType, i64
+from opdsl.ir.types import DType, ScalarType, TensorType, i64
 from opdsl.passes.rewrite import definitions, uses, with_body, with_parts
 
 VIEWS = ("cast", "transpose")
@@ -21,6 +24,11 @@ VIEWS = ("cast", "transpose")
 def lengthen_products(kernel: Kernel, longest: int) -> Kernel:
     """The kernel with product loops of steps up to `longest`."""
     return with_body(kernel, _Lengthener(kernel, longest).region(kernel.body))
+
+
+def shorten_products(kernel: Kernel, longest: Callable[[DType], int | None]) -> Kernel:
+    """The kernel with product loops of steps that are at most `longest` of the operands' dtype; None: any length."""
+    return with_body(kernel, _Shortener(kernel, longest).region(kernel.body))
 
 
 class _Lengthener:
@@ -53,16 +61,7 @@ class _Lengthener:
             factor = min(factor, -(-size // step))
         if factor < 2 or not self._is_product(op, body, step):
             return [op]
-        length = Op(
-            "constant",
-            (),
-            (Value(ScalarType(i64)),),
-            MappingProxyType({"value": step * factor, "dtype": i64}),
-            (),
-            op.location,
-        )
-        operands = (*op.operands[:2], length.result, *op.operands[3:])
-        return [length, with_parts(op, operands, [_scaled(body, factor)])]
+        return _with_step(op, step * factor, step)
 
     def _is_product(self, loop: Op, body: Region, step: int) -> bool:
         if len(body.arguments) != 2:
@@ -146,8 +145,37 @@ class _Lengthener:
         return op is not None and any(self._depends(o, variable) for o in op.operands if isinstance(o.type, ScalarType))
 
 
-def _scaled(body: Region, factor: int) -> Region:
-    """The body with the slices that start at the loop variable made longer."""
+class _Shortener(_Lengthener):
+    def __init__(self, kernel: Kernel, limit: Callable[[DType], int | None]) -> None:
+        super().__init__(kernel, 0)
+        self.limit = limit
+
+    def _longer(self, op: Op) -> list[Op]:
+        step = self._number(op.operands[2])
+        (body,) = op.regions
+        if step is None or step <= 0 or self._number(op.operands[0]) != 0 or not self._is_product(op, body, step):
+            return [op]
+        dot = next(inner for inner in body.ops if inner.name == "dot")
+        limit = self.limit(dot.operands[0].type.dtype)
+        if limit is None or step <= limit or step % limit or not self._reads_zeros(body):
+            return [op]
+        return _with_step(op, limit, step)
+
+    def _reads_zeros(self, body: Region) -> bool:
+        """Whether what lies beyond the tensors' ends is zero: with shorter steps, less of it is read."""
+        return all(self._number(op.operands[-1]) == 0 for op in body.ops if op.name == "copy_in")
+
+
+def _with_step(op: Op, new: int, old: int) -> list[Op]:
+    """A product loop with another step, after the constant that it is."""
+    attributes = MappingProxyType({"value": new, "dtype": i64})
+    length = Op("constant", (), (Value(ScalarType(i64)),), attributes, (), op.location)
+    operands = (*op.operands[:2], length.result, *op.operands[3:])
+    return [length, with_parts(op, operands, [_scaled(op.regions[0], new, old)])]
+
+
+def _scaled(body: Region, new: int, old: int) -> Region:
+    """The body with the slices that start at the loop variable made longer or shorter."""
     variable = body.arguments[0]
     renamed: dict[Value, Value] = {}
     ops: list[Op] = []
@@ -156,7 +184,7 @@ def _scaled(body: Region, factor: int) -> Region:
         attributes = op.attributes
         if op.name == "copy_in":
             specs = tuple(
-                replace(spec, length=spec.length * factor) if start is variable and isinstance(spec, Slice) else spec
+                replace(spec, length=spec.length * new // old) if start is variable and isinstance(spec, Slice) else spec
                 for spec, start in zip(attributes["index"], op.operands[1:-1], strict=True)
             )
             attributes = MappingProxyType({**attributes, "index": specs})

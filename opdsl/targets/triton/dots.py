@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opdsl.ir.core import Op, Value
-from opdsl.ir.types import DType, f16, f32, i32, shape_of
+from opdsl.ir.types import DType, bf16, f16, f32, i32, shape_of
 from opdsl.targets.triton.accesses import fill_lanes
 from opdsl.targets.triton.elementwise import widened
 from opdsl.targets.triton.expression import F8, Expression, Shape, type_name
@@ -26,7 +26,7 @@ def dot(w: Writer, op: Op) -> None:
     if len(shape) > 3:
         a, b = _three_dims(w, a), _three_dims(w, b)
     extra = ""
-    if dtype is f32:
+    if a.dtype is f32:
         extra = f', input_precision="{w.options.precision}"'
     target = result.type.dtype
     if target is not f32:
@@ -50,6 +50,8 @@ def _operand(w: Writer, value: Value, axis: int) -> Expression:
     expression = w.materialize(w.value(value), lanes, dtype)
     if dtype in F8:
         expression = w.to(widened(w, expression, dtype), f16)
+    if dtype is bf16 and w.options.upcast_bf16:
+        expression = w.to(expression, f32)
     zero = 0.0 if dtype.is_float else 0
     return fill_lanes(w, expression, logical, lanes, zero, (axis % len(lanes),))
 

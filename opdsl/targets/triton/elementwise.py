@@ -4,7 +4,7 @@ the IR says; all others, and all on 8-bit floats, are computed in f32 and rounde
 from __future__ import annotations
 
 from opdsl.ir.core import Op
-from opdsl.ir.types import DType, bool_, f8e4m3, f32, i32, i64, u32
+from opdsl.ir.types import DType, bf16, bool_, f8e4m3, f32, i32, i64, u32
 from opdsl.targets.triton.expression import F8, HALF, UNARY, Expression, Number, literal
 from opdsl.targets.triton.intervals import is_narrow
 from opdsl.targets.triton.writer import Writer
@@ -84,7 +84,8 @@ def elementwise(w: Writer, op: Op) -> Expression:
 
 
 def _on_floats(w: Writer, name: str, operands: list[Expression], dtype: DType) -> Expression:
-    if dtype in F8 or (dtype in HALF and name not in NATIVE_ON_HALF):
+    upcast = dtype is bf16 and w.options.upcast_bf16
+    if dtype in F8 or upcast or (dtype in HALF and name not in NATIVE_ON_HALF):
         result = float_op(w, name, [widened(w, o, dtype) for o in operands], f32)
         return result if result.dtype is bool_ else narrowed(w, result, dtype)
     return float_op(w, name, operands, dtype)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from opdsl.ir.core import Kernel, Op, Value, walk
-from opdsl.ir.types import TensorType, i64
-from opdsl.passes.pipeline import run_passes
+from opdsl.ir.types import DType, TensorType, f32, f64, i64
+from opdsl.passes.lengthen import shorten_products
+from opdsl.passes.pipeline import STANDARD, NamedPass, run_passes
 from opdsl.targets.base import Request
 from opdsl.targets.triton.arch import Arch
 from opdsl.targets.triton.code import INDENT, WIDTH
 from opdsl.targets.triton.control import loop_dtype
-from opdsl.targets.triton.expression import SIGNATURE_NAMES, Expression
+from opdsl.targets.triton.expression import F8, SIGNATURE_NAMES, Expression
 from opdsl.targets.triton.helpers_text import helpers_text
 from opdsl.targets.triton.intervals import Intervals, is_narrow
 from opdsl.targets.triton.lowering import lower_ops
@@ -24,6 +25,7 @@ from opdsl.targets.triton.slots import plan_slots
 from opdsl.targets.triton.source import AssertSite, Generated, Launch, LaunchArgument
 from opdsl.targets.triton.writer import Facts, Options, Writer, gather_users
 
+LONGEST_STEP = 32
 GROUP = 8  # rows of tiles that run side by side, so that they share tiles of the other operand in the L2 cache
 
 
@@ -36,10 +38,17 @@ def read_options(given: Mapping[str, Any]) -> Options:
     return Options(**{name: value for name, value in given.items() if name in known})
 
 
+def longest_step(dtype: DType, options: Options) -> int | None:
+    """How much of a product's sum a step takes where Triton writes out every multiplication: in full precision."""
+    written_out = dtype is f64 or (dtype is f32 and options.precision == "ieee")
+    return LONGEST_STEP if written_out else None
+
+
 def generate(request: Request, arch: Arch, record: dict[str, str] | None = None) -> Generated:
     """The Triton source of a kernel. Raises CompileError for what this target cannot do."""
-    kernel = run_passes(request.kernel, record=record)
     options = read_options(request.options)
+    shorten = NamedPass("shorten", lambda kernel: shorten_products(kernel, lambda dtype: longest_step(dtype, options)))
+    kernel = run_passes(request.kernel, (*STANDARD, shorten), record=record)
     aliases = request.options.get("aliases")
     users, region_of = gather_users(kernel)
 
@@ -153,7 +162,7 @@ class _Function:
                 aligned = self._aligned(name, -1)
                 found.append(LaunchArgument(name, "pointer", f"*{SIGNATURE_NAMES[dtype]}", place, aligned=aligned))
             else:
-                type = "i32" if dtype.is_bool else SIGNATURE_NAMES[dtype]
+                type = "i32" if dtype.is_bool else "fp32" if dtype in F8 else SIGNATURE_NAMES[dtype]
                 found.append(LaunchArgument(name, "scalar", type, place))
         for symbol in w.dims:
             place, axis = self._first_use(symbol)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,8 @@ class InterpretedExecutable:
     def __init__(self, request: Request) -> None:
         load_triton()
         self._kernel = request.kernel
-        self._generated = generate(request, ARCHES[DEFAULT_ARCH])
+        options = {**request.options, "upcast_bf16": True}
+        self._generated = generate(replace(request, options=options), ARCHES[DEFAULT_ARCH])
 
     def __call__(self, arguments: Sequence[NDArray[Any] | int | float | bool]) -> None:
         buffers = Buffers([a for a in arguments if isinstance(a, np.ndarray)])

@@ -54,6 +54,39 @@ def _libdevice() -> Any:
     return SimpleNamespace(**{name: of(function) for name, function in functions.items()})
 
 
+def _to_bf16(values: Any) -> Any:
+    """f32 as the bits of bf16, rounded to nearest even."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
+
+
+def _mend_interpreter() -> None:
+    """What Triton 3.9's interpreter gets wrong. Comparisons of scalars give handles that say i32: spread over a block,
+    they would be no masks. Casts between f32 and bf16 do not round to nearest
+    even, and take subnormal numbers for others."""
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    binary_op = InterpreterBuilder.binary_op
+
+    def mended(self: Any, left: Any, right: Any, function: Any) -> Any:
+        handle = binary_op(self, left, right, function)
+        return TensorHandle(handle.data, tl.int1) if handle.data.dtype == np.bool_ else handle
+
+    InterpreterBuilder.binary_op = mended
+    cast = InterpreterBuilder.cast_impl
+
+    def rounded(self: Any, source: Any, type: Any) -> Any:
+        if source.dtype.scalar == tl.float32 and type.scalar == tl.bfloat16:
+            return TensorHandle(_to_bf16(source.data), tl.bfloat16)
+        if source.dtype.scalar == tl.bfloat16 and type.scalar == tl.float32:
+            return TensorHandle((source.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+        return cast(self, source, type)
+
+    InterpreterBuilder.cast_impl = rounded
+
+
 class _Memory:
     """The buffers of one request, at addresses of this process."""
 
@@ -78,9 +111,7 @@ def _tensor(argument: LaunchArgument, value: Any, memory: _Memory, report: Any) 
         return tl.tensor(TensorHandle(np.array([address], np.uint64), type), type)
     type = tl.str_to_ty(argument.type, None)
     if argument.type == "bf16":
-        bits = np.array([value], np.float32).view(np.uint32)
-        data = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-        return tl.tensor(TensorHandle(data, type), type)
+        return tl.tensor(TensorHandle(_to_bf16(np.array([value], np.float32)), type), type)
     return tl.tensor(TensorHandle(np.array([value], NUMPY[argument.type]), type), type)
 
 
@@ -116,6 +147,7 @@ def main() -> None:
     output: BinaryIO = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     source = sys.stdin.buffer
+    _mend_interpreter()
     while head := source.read(8):
         request = json.loads(source.read(int.from_bytes(head, "little")))
         data = [bytearray(source.read(size)) for size in request["sizes"]]

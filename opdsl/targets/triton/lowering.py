@@ -81,7 +81,6 @@ def lower_ops(w: Writer, ops: Sequence[Op]) -> None:
             _check_size(w, op, result)
         HANDLERS[op.name](w, op)
         w.current = op
-        w.consumed(op.operands)
 
 
 def _check_size(w: Writer, op: Op, value: object) -> None:

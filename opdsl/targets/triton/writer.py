@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 
 from opdsl.ir.core import Kernel, Op, Region, Value, walk
 from opdsl.ir.ops import OPS
-from opdsl.ir.types import DType, TensorType, i32, i64
+from opdsl.ir.types import DType, TensorType, f8e4m3, i32, i64
 from opdsl.lang.errors import CompileError
 from opdsl.targets.triton.arch import Arch
 from opdsl.targets.triton.code import Code
 from opdsl.targets.triton.errors import refusal
 from opdsl.targets.triton.expression import (
     ATOM,
+    F8,
     OPERATORS,
     Expression,
     Number,
@@ -47,6 +48,7 @@ class Options:
     # None: everything.
     aligned: frozenset[tuple[str, str, int]] | None = None
     maxnreg: int | None = None
+    upcast_bf16: bool = False  # compute bf16 in f32, products too: Triton's interpreter has no bf16 arithmetic
 
 
 @dataclass
@@ -163,6 +165,8 @@ class Writer:
 
     def value(self, value: Value) -> Expression:
         """The expression of a value that has been computed."""
+        if len(self.facts.users[value]) == 1:  # nothing reads it later
+            self.inlined.discard(value)
         expression = self.table.get(value)
         if expression is None:
             expression = self._parameter(value)
@@ -175,6 +179,9 @@ class Writer:
         assert not isinstance(value.type, TensorType)
         if dtype.is_bool:
             return Expression(f"({name} != 0)", (), dtype)
+        if dtype in F8:  # comes as an f32
+            function = self.helper("_to_f8e4m3" if dtype is f8e4m3 else "_to_f8e5m2")
+            return self.remembered(("scalar", name), f"{name}_byte", Expression(f"{function}({name})", (), dtype))
         return Expression(name, (), dtype)
 
     def tensor(self, value: Value) -> str:
@@ -404,12 +411,6 @@ class Writer:
                 name = self.code.fresh(value.name or "kept")
                 self.code.line(f"{name} = {expression.text}")
                 self.table[value] = replace(expression, text=name, reads=frozenset(), level=self.code.level)
-
-    def consumed(self, values: Sequence[Value]) -> None:
-        """These values have had their one use: nothing reads them later."""
-        for value in values:
-            if len(self.facts.users[value]) == 1:
-                self.inlined.discard(value)
 
 
 def _commute(a: Op, b: Op) -> bool:
