@@ -41,7 +41,7 @@ Machine::Machine(const Chip& chip, Program& program, const Options& options, int
   const double start = chip.launch + (mixed ? chip.mixed : 0);
   for (auto& core : cores) {
     core->time = start;
-    for (PipeState& pipe : core->pipes) pipe.free = pipe.finish = start;
+    for (PipeState& pipe : core->pipes) pipe.free = pipe.finish = pipe.started = start;
   }
 }
 
@@ -115,6 +115,9 @@ void Machine::run() {
   check_finished();
   double end = 0;
   for (auto& core : cores) {
+    PipeStatistics& scalar = core->pipes[S].statistics;
+    scalar.busy = core->time - core->pipes[S].started;
+    for (const double stall : scalar.stalls) scalar.busy -= stall;
     end = std::max(end, core->time);
     for (PipeState& pipe : core->pipes) end = std::max(end, pipe.finish);
     instructions += int64_t(core->pipes[S].statistics.instructions);
@@ -171,7 +174,7 @@ void Machine::record(Core& core, int pipe, const Word& word, double start, doubl
   ++place.count;
   place.bytes += bytes;
   place.busy += busy;
-  if (options_.trace) events.push_back({core.index, word.location, uint8_t(pipe), word.op, start, end, bytes});
+  if (options_.trace && events.size() < kMostEvents) events.push_back({core.index, word.location, uint8_t(pipe), word.op, start, end, bytes});
 }
 
 bool Machine::step_pipe(Core& core, int pipe) {

@@ -79,17 +79,19 @@ struct Entry {
   uint8_t atomic = 0;
 };
 
+constexpr size_t kMostEvents = size_t(1) << 22;  // that a trace holds
 constexpr int kQueue = 64;  // no chip's queues are deeper
 
 struct PipeState {
   std::array<Entry, kQueue> ring;
   std::array<double, kQueue> left;  // when an entry left the queue
   uint64_t pushed = 0, popped = 0;
+  double started = 0;
   double free = 0;    // the next instruction may start
   double finish = 0;  // all before are done
   uint32_t index = 0;
   Knowledge known;
-  const Knowledge* joined = nullptr;
+  std::shared_ptr<const Knowledge> joined;  // held, so that its address is not another's later
   bool moving = false;  // its instruction is a transfer under way
   double move_issued = 0, move_start = 0, move_wait = 0;
   const Word* move_word = nullptr;

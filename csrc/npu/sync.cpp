@@ -14,9 +14,9 @@ std::string event_text(const Program& program, int64_t event) { return program.t
 // What the scalar unit knew when it handed the instruction over holds for it, but for the scalar unit's own writes.
 void Machine::join_scalar(Core& core, int pipe, Entry& entry) {
   PipeState& state = core.pipes[pipe];
-  if (entry.scalar.get() == state.joined) return;
+  if (entry.scalar == state.joined) return;
   state.known.join(*entry.scalar, true);
-  state.joined = entry.scalar.get();
+  state.joined = entry.scalar;
 }
 
 void Machine::scalar_learned(Core& core) { core.scalar_known = std::make_shared<Knowledge>(core.pipes[S].known); }

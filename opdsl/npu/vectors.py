@@ -9,8 +9,8 @@ by one of
 - `mask=(low, high)`: those of every repeat whose bit is set in two 64-bit words;
 - `count=n`: the first n of all, over as many repeats as that takes (counter mode; `repeat` is not used).
 
-Casts work on as many elements a repeat as 256 bytes of the wider type hold; unless given, the strides between their repeats
-leave no gaps."""
+Casts work on as many elements a repeat as 256 bytes of the wider type hold; unless given, the strides between their
+repeats leave no gaps."""
 
 from __future__ import annotations
 
