@@ -9,6 +9,7 @@ in every scenario.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,25 +30,21 @@ from opdsl.targets.npu.tree import (
 
 EVENTS = 8  # of each pair of pipes
 CROSS_EVENTS = 11
+CHANCES = 6  # scenarios that go by chance
 
 
 @dataclass(frozen=True)
 class Scenario:
     """How often loops run (those in `none` not at all), and which way branches go.
 
-    `branches` says it for branches in no other branch, in one, and so on; with `turns` 1 or 2, every other branch goes
-    the first way.
+    `branches` says it for branches in no other branch, in one, and so on. With a `seed`, both go by chance, each time
+    anew.
     """
 
     trips: int
     branches: tuple[bool, ...]
     none: frozenset[int] = frozenset()
-    turns: int = 0
-
-    def takes(self, number: int, depth: int) -> bool:
-        if self.turns and number % 2 == self.turns - 1:
-            return True
-        return self.branches[depth % len(self.branches)]
+    seed: int = 0
 
 
 @dataclass
@@ -75,7 +72,7 @@ class Trace:
         self._counts = [0] * len(agents)
         self._iterations: dict[Loop, int] = {}
         self._parallel: list[tuple[int, int]] = []
-        self._numbers: dict[int, int] = {}  # of branches
+        self._chance = random.Random(scenario.seed)
         self._depth = 0  # of branches
         # Of each piece of memory: who touched it last -> (number, access, parallel iterations around)
         self._last: dict[Interval, dict[tuple[int, bool, int], tuple[int, Access, tuple[tuple[int, int], ...]]]] = {}
@@ -108,23 +105,30 @@ class Trace:
         elif isinstance(node, Loop):
             self._loop(node)
         elif isinstance(node, Branch):
-            number = self._numbers.setdefault(id(node), len(self._numbers))
-            first = self._scenario.takes(number, self._depth)
+            ways = self._scenario.branches
+            first = self._chance.random() < 0.6 if self._scenario.seed else ways[self._depth % len(ways)]
             self._depth += 1
             self._block(node.then if first else node.otherwise)
             self._depth -= 1
         elif isinstance(node, While):
-            trips = 0 if id(node) in self._scenario.none else self._scenario.trips
-            for _ in range(trips):
+            for _ in range(self._trips(node)):
                 self._block(node.before)
                 self._block(node.body)
             self._block(node.before)
 
+    def _trips(self, node: Loop | While) -> int:
+        if self._scenario.seed:
+            outermost = isinstance(node, Loop) and node.independent
+            return self._chance.choice((2, 3, 4) if outermost else (0, 1, 1, 2, 3))
+        return 0 if id(node) in self._scenario.none else self._scenario.trips
+
     def _loop(self, node: Loop) -> None:
-        trips = 0 if id(node) in self._scenario.none else self._scenario.trips
+        trips = self._trips(node)
         if trips > 1 and _uneventful(node.body):
             trips = 1
-        for _ in range(max(trips, node.slots + 1) if trips > 1 and node.slots > 1 else trips):
+        if trips > 1 and node.slots > 1 and not self._scenario.seed:
+            trips = max(trips, node.slots + 1)
+        for _ in range(trips):
             self._iterations.setdefault(node, 0)
             if node.independent:
                 self._parallel.append((id(node), self._iterations[node]))
@@ -288,7 +292,8 @@ def scenarios(program: Block) -> list[Scenario]:
     found = [Scenario(3, (True,))]
     if any(isinstance(node, Branch) for node in _controls(program)):
         found += [Scenario(3, ways) for ways in ((False, True), (False,), (True, False))]
-        found += [Scenario(3, (False, True), turns=turn) for turn in (1, 2)]
+    if loops or found[1:]:
+        found += [Scenario(0, (), seed=seed) for seed in range(1, 1 + CHANCES)]
     found += [Scenario(2, (True,), frozenset({id(loop)})) for loop in loops[:8]]
     return found
 

@@ -161,6 +161,10 @@ class VectorUnit:
         more: Sequence[Access] = (),
     ) -> None:
         fields: dict[str, Any] = {"mask0": mask, "repeat": repeat}
+        if repeat == 0:
+            fields |= {"mask_mode": "counter", "repeat": 1}
+        elif name in ("compare", "compare_scalar", "select"):
+            fields["mask0"] = min(mask, 64)
         accesses: list[Access] = list(more)
         for index, (place, step, stride, span) in enumerate(zip(places, blocks, repeats, spans, strict=True)):
             field = "dst" if index == 0 else f"src{index - 1}"
@@ -186,9 +190,10 @@ class VectorUnit:
             repeats, count = self._bit_repeats(tile, rows, columns)
             name = "compare_scalar" if b is None else "compare"
             for begin, repeat, mask in self._bit_pieces(tile, repeats, count):
+                written = (repeat or -(-mask // 64)) * 8
                 places = [bits.at(offset + begin // 8), *(self._piece(s, tile, row, column, begin) for s in sources)]
                 steps = [8 if tile.flat or self._by_row(tile) else s.pitch * 4 // BLOCK for s in sources]
-                used = [repeat * 8, *(self._bit_span(tile, s, repeat, mask) for s in sources)]
+                used = [written, *(self._bit_span(tile, s, repeat, mask) for s in sources)]
                 self._one(
                     name,
                     places,
@@ -221,7 +226,7 @@ class VectorUnit:
                     option="mask_scalar" if b is None else "mask_tensors_long",
                     spans=[self._bit_span(tile, o, repeat, mask) for o in operands],
                     extra={"src2": source},
-                    more=[access(source, False, repeat * 8, self.group)],
+                    more=[access(source, False, (repeat or -(-mask // 64)) * 8, self.group)],
                 )
 
     @staticmethod
@@ -246,19 +251,12 @@ class VectorUnit:
 
     @staticmethod
     def _bit_pieces(tile: Layout, rows: int, count: int) -> list[tuple[int, int, int]]:
-        """(first element, repeats, mask) of the instructions of one area."""
+        """(first element, repeats, mask) of the instructions of one area. 0 repeats: the mask counts elements."""
         if rows:
             return [(0, rows, count)]
-        pieces = []
-        first = 0
-        while first < count:
-            repeat = min(MOST_BIT_REPEATS, (count - first) // 64)
-            mask = 64
-            if repeat == 0:
-                repeat, mask = 1, count - first
-            pieces.append((first, repeat, mask))
-            first += repeat * 64
-        return pieces
+        # Bits of an instruction begin at a block: what is no multiple of repeats is counted, not masked.
+        step = MOST_BIT_REPEATS * 64
+        return [(first, MOST_BIT_REPEATS if count - first >= step else 0, min(step, count - first)) for first in range(0, count, step)]
 
     @staticmethod
     def _piece(operand: Lines, tile: Layout, row: int, column: int, begin: int) -> Place:
@@ -268,7 +266,7 @@ class VectorUnit:
         if operand.spread:
             return BLOCK
         if tile.flat or self._by_row(tile):
-            return ((repeat - 1) * 64 + mask) * 4
+            return (mask if repeat == 0 else repeat * 64) * 4
         return self._span(operand, repeat, mask)
 
     def duplicate(self, place: Place, count: int, value: Operand) -> None:
