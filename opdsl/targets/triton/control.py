@@ -173,7 +173,7 @@ def branch(w: Writer, op: Op) -> None:
     from opdsl.targets.triton.lowering import lower_ops
 
     condition = w.typed(w.value(op.operands[0]))
-    if condition.shape:
+    if any(result not in w.slots for result in op.results):
         _choose(w, op, condition)
         return
     w.flush({w.slots[result].name for result in op.results})
@@ -212,7 +212,6 @@ def _choose(w: Writer, op: Op, condition: Expression) -> None:
         chosen, other = w.value(a), w.value(b)
         if chosen.is_literal and other.is_literal:
             chosen = w.typed(chosen)
-        w.slots.pop(result, None)
         w.bind(result, w.call("tl.where", condition, chosen, other, dtype=result.type.dtype))
 
 

@@ -3,6 +3,8 @@ the IR says; all others, and all on 8-bit floats, are computed in f32 and rounde
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from opdsl.ir.core import Op
 from opdsl.ir.types import DType, bf16, bool_, f8e4m3, f32, i32, i64, u32
 from opdsl.targets.triton.expression import F8, HALF, UNARY, Expression, Number, literal
@@ -30,7 +32,7 @@ def widened(w: Writer, expression: Expression, dtype: DType) -> Expression:
     if expression.is_literal:
         if dtype in F8:
             return literal(_f8_number(int(expression.number or 0), dtype), f32)
-        return expression
+        return replace(expression, dtype=f32) if dtype in HALF else expression
     if dtype in F8:
         name = "_from_f8e4m3" if dtype is f8e4m3 else "_from_f8e5m2"
         return w.call(w.helper(name), expression, dtype=f32).with_fill(_wide_fill(expression.fill, dtype))

@@ -78,11 +78,13 @@ def _mend_interpreter() -> None:
     cast = InterpreterBuilder.cast_impl
 
     def rounded(self: Any, source: Any, type: Any) -> Any:
-        if source.dtype.scalar == tl.float32 and type.scalar == tl.bfloat16:
-            return TensorHandle(_to_bf16(source.data), tl.bfloat16)
-        if source.dtype.scalar == tl.bfloat16 and type.scalar == tl.float32:
-            return TensorHandle((source.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
-        return cast(self, source, type)
+        have, want = source.dtype.scalar, type.scalar
+        if have != want and have == tl.bfloat16:
+            source = TensorHandle((source.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+            have = tl.float32
+        if have != want and want == tl.bfloat16:
+            return TensorHandle(_to_bf16(source.data.astype(np.float32)), want)
+        return source if have == want else cast(self, source, type)
 
     InterpreterBuilder.cast_impl = rounded
 

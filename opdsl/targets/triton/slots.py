@@ -23,6 +23,8 @@ def plan_slots(w: Writer, ops: Sequence[Op]) -> None:
             _plan_loop(w, op)
         elif op.name == "if":
             _plan_branches(w, op)
+        if op.name in ("reduce_custom", "scan_custom"):
+            continue  # their functions run on whole blocks, where a branch is a choice
         for region in op.regions:
             plan_slots(w, region.ops)
 
