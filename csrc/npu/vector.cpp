@@ -425,7 +425,9 @@ void Machine::do_vector(Core& core, int pipe, Entry& entry) {
           if (floats) {
             const double value = values[i];
             if (to_float) {
-              if (mode == Round::rint || size > a.size) {
+              if (src0.dtype == dst.dtype) {  // to a whole number, unless no rounding is asked for
+                store_float(x, dst.dtype, v[OPTION].i == 0 || !std::isfinite(value) ? value : std::copysign(round_whole(value, mode), value));
+              } else if (mode == Round::rint || size > a.size) {
                 store_float(x, dst.dtype, value);
               } else {
                 const auto& format = kFormats[dst.dtype];

@@ -78,8 +78,11 @@ def cube_dtype(dtype: DType, chip: Chip) -> DType | None:
 def on_cube(op: Op, chip: Chip) -> bool:
     """Whether a `dot` is computed by the cube."""
     type = op.operands[0].type
-    assert isinstance(type, TileType)
-    return len(type.shape) == 2 and cube_dtype(type.dtype, chip) is not None
+    assert isinstance(type, TileType) and isinstance(op.result.type, TileType)
+    if len(type.shape) != 2 or cube_dtype(type.dtype, chip) is None:
+        return False
+    # Without a way through global memory nothing fills the columns of bytes up to 32.
+    return chip.split or type.dtype.bytes > 1 or op.result.type.shape[1] % BLOCK == 0 or type.dtype.is_float
 
 
 def _up(value: int, unit: int) -> int:
@@ -290,7 +293,7 @@ class Dots:
         for row in range(0, rows, most):
             for column in range(0, columns, most):
                 height, width = min(most, rows - row), min(most, columns - column)
-                size = _up(height, FRACTAL) * _up(width, FRACTAL) * 4
+                size = _up(height, FRACTAL) * _up(width, FRACTAL if dtype.is_float else BLOCK) * 4
                 buffer = self.e.buffer("L0C", size, name, (height, width), dtype.name, slots)
                 parts.append(Part(buffer, row, height, column, width))
         fresh: Operand = 1
@@ -324,7 +327,9 @@ class Dots:
                     at, bt = left[piece % len(left)], right[piece % len(right)]
                     self._load_left(at, a, part, first, count)
                     self._load_right(bt, b, part, first, count)
-                    self._mmad(total, part, at, bt, a.dtype, count, total.fresh if piece == 0 else 0)
+                    # Bytes come as 32 columns at least: those beyond the last are zeros.
+                    across = part.columns if b.swapped else _up(part.columns, BLOCK) if size == 1 else part.columns
+                    self._mmad(total, part, at, bt, a.dtype, count, across, total.fresh if piece == 0 else 0)
         if isinstance(total.fresh, int):
             total.fresh = 0
         else:
@@ -393,7 +398,7 @@ class Dots:
         )
 
     def _mmad(
-        self, total: Sum, part: Part, a: Buffer, b: Buffer, dtype: DType, depth: int, init: Operand
+        self, total: Sum, part: Part, a: Buffer, b: Buffer, dtype: DType, depth: int, across: int, init: Operand
     ) -> None:
         fractals = _up(part.rows, FRACTAL) // FRACTAL * (_up(part.columns, FRACTAL) // FRACTAL)
         group = total.group if fractals >= ORDERED else 0
@@ -405,7 +410,7 @@ class Dots:
             a=Place(a, dtype.name),
             b=Place(b, dtype.name),
             m=part.rows,
-            n=part.columns,
+            n=across,
             k=depth,
             init=init,
         )

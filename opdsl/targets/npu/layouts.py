@@ -90,3 +90,12 @@ def bit_bytes(tile: Layout) -> int:
     if tile.pitch * 4 // BLOCK > 255:
         return offset + -(-(-(-tile.columns // LANES) * 8) // BLOCK) * BLOCK
     return offset + -(-min(252, tile.rows - row) * 8 // BLOCK) * BLOCK
+
+
+def whole_blocks(tile: Layout) -> bool:
+    """Whether comparisons of a tile write every byte of its bits."""
+    if tile.flat:
+        return tile.rows * tile.columns % (BLOCK * 8) == 0
+    if tile.pitch * 4 // BLOCK > 255:
+        return tile.columns % (BLOCK * 8) == 0
+    return tile.columns % LANES == 0 and tile.rows % 4 == 0

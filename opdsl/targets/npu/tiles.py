@@ -9,7 +9,7 @@ from opdsl.ir import types as t
 from opdsl.ir.types import DType
 from opdsl.npu.program import Operand, Register
 from opdsl.targets.npu.emitter import Emitter, Place
-from opdsl.targets.npu.layouts import Layout, bit_bytes, layout
+from opdsl.targets.npu.layouts import Layout, bit_bytes, layout, whole_blocks
 from opdsl.targets.npu.scalar_unit import ScalarUnit
 from opdsl.targets.npu.values import Affine, BitTile, Spread, Test, Tile, UbTile, Uniform
 from opdsl.targets.npu.vector_unit import Lines, VectorUnit, lines
@@ -43,6 +43,8 @@ class Tiles:
     def new_bits(self, shape: tuple[int, ...]) -> BitTile:
         tile = layout(shape)
         buffer = self.e.buffer("UB", bit_bytes(tile), self.hint or "mask", shape, "bool")
+        if not whole_blocks(tile):  # bitwise instructions take all of the buffer, so all of it holds something
+            self.v.duplicate(Place(buffer, "i16"), buffer.bytes // 2, 0)
         return BitTile(Place(buffer, "u8"), tile)
 
     def scratch(self, bytes: int, dtype: str, name: str) -> Place:
