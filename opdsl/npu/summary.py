@@ -125,11 +125,15 @@ def summary(result: Result) -> str:
         kinds[core.kind] += 1
     cores = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     lines = [
-        f"{result.program.name} on {chip.name}: {result.microseconds:.2f} us, "
-        f"{result.cycles:.0f} cycles at {chip.clock_mhz} MHz",
+        (
+            f"{result.program.name} on {chip.name}: {result.microseconds:.2f} us, "
+            f"{result.cycles:.0f} cycles at {chip.clock_mhz} MHz"
+        ),
         f"  bound by   {bound_by(result)}",
-        f"  cores      {cores} in {blocks} blocks; {result.instructions} instructions, "
-        f"{result.scalar_operations} scalar operations",
+        (
+            f"  cores      {cores} in {blocks} blocks; {result.instructions} instructions, "
+            f"{result.scalar_operations} scalar operations"
+        ),
     ]
     if result.macs:
         lines.append(

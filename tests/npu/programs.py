@@ -56,19 +56,23 @@ def gemm(
     k_l1: int = 256,
     k_l0: int = 64,
     depth: int = 2,
-    omit: str = "",
     l0_depth: int = 2,
+    swizzle: int = 1,
+    out: str = "f32",
+    b_transposed: bool = False,
 ) -> npu.Program:
-    """c (f32) = a (f16, M x K) @ b (f16, K x N); M, N and K are multiples of the tiles. Tiles go over the cube cores."""
+    """c = a (f16, M x K) @ b (f16, K x N, or N x K); M, N and K are multiples of the tiles. Tiles go over the cube cores
+    row by row, or (`swizzle`) through so many columns of tiles at a time, row by row."""
     k = npu.Builder("gemm", chip)
-    a, b, c = k.argument("a", "f16", 2), k.argument("b", "f16", 2), k.argument("c", "f32", 2)
+    a, b, c = k.argument("a", "f16", 2), k.argument("b", "f16", 2), k.argument("c", out, 2)
+    quant = {"f32": "none", "f16": "f32_to_f16"}[out]
     with k.code("aic"):
         al1 = k.allocate("L1", depth * m_tile * k_l1 * 2, "f16", "al1")
         bl1 = k.allocate("L1", depth * k_l1 * n_tile * 2, "f16", "bl1")
         al0 = k.allocate("L0A", l0_depth * m_tile * k_l0 * 2, "f16", "al0")
         bl0 = k.allocate("L0B", l0_depth * k_l0 * n_tile * 2, "f16", "bl0")
         cl0 = k.allocate("L0C", m_tile * n_tile * 4, "f32", "cl0")
-        rows, inner, columns = a.dim(0), a.dim(1), b.dim(1)
+        rows, inner, columns = a.dim(0), a.dim(1), b.dim(0 if b_transposed else 1)
         across = columns // n_tile
         for slot in range(depth):
             k.set_flag("MTE1_MTE2", slot)
@@ -77,69 +81,58 @@ def gemm(
         k.set_flag("FIX_M", 0)
         turn1, turn0 = k.variable(0, "turn1"), k.variable(0, "turn0")
         with k.loop(k.block_idx, rows // m_tile * across, k.block_num, name="tile") as tile:
-            row, column = tile // across * m_tile, tile % across * n_tile
+            if swizzle == 1:
+                row, column = tile // across * m_tile, tile % across * n_tile
+            else:
+                down = rows // m_tile
+                group, inside = tile // (down * swizzle), tile % (down * swizzle)
+                wide = k.compute("min", across - group * swizzle, swizzle)
+                row, column = inside // wide * m_tile, (group * swizzle + inside % wide) * n_tile
             k.wait_flag("FIX_M", 0)
             with k.loop(0, inner, k_l1, name="k1") as k1:
                 slot1 = turn1 % depth
                 a1, b1 = al1[slot1 * (m_tile * k_l1)], bl1[slot1 * (k_l1 * n_tile)]
                 k.wait_flag("MTE1_MTE2", slot1)
-                k.data_copy_nd2nz(
-                    a1, a[row * inner + k1], n_value=m_tile, d_value=k_l1, src_d_value=inner, dst_nz_c0_stride=m_tile
-                )
-                k.data_copy_nd2nz(
-                    b1,
-                    b[k1 * columns + column],
-                    n_value=k_l1,
-                    d_value=n_tile,
-                    src_d_value=columns,
-                    dst_nz_c0_stride=k_l1,
-                )
+                rows_to_l1(k, a1, a[row * inner + k1], m_tile, k_l1, inner)
+                if b_transposed:
+                    rows_to_l1(k, b1, b[column * inner + k1], n_tile, k_l1, inner)
+                else:
+                    rows_to_l1(k, b1, b[k1 * columns + column], k_l1, n_tile, columns)
                 k.set_flag("MTE2_MTE1", slot1)
                 k.wait_flag("MTE2_MTE1", slot1)
                 with k.loop(0, k_l1, k_l0, name="k0") as k0:
                     slot0 = turn0 % l0_depth
                     a0, b0 = al0[slot0 * (m_tile * k_l0)], bl0[slot0 * (k_l0 * n_tile)]
-                    if omit != "M_MTE1":
-                        k.wait_flag("M_MTE1", slot0)
-                    k.load_data_3d(
-                        a0,
-                        a1,
-                        l1_h=1,
-                        l1_w=m_tile,
-                        channel_size=k_l1,
-                        k_extension=k_l0,
-                        m_extension=m_tile,
-                        k_start_pt=k0,
-                    )
-                    k.load_data_3d(
-                        b0,
-                        b1,
-                        l1_h=1,
-                        l1_w=k_l1,
-                        channel_size=n_tile,
-                        k_extension=n_tile,
-                        m_extension=k_l0,
-                        m_start_pt=k0,
-                    )
+                    k.wait_flag("M_MTE1", slot0)
+                    shape = {"k_extension": k_l0, "m_extension": m_tile, "k_start_pt": k0}
+                    k.load_data_3d(a0, a1, l1_h=1, l1_w=m_tile, channel_size=k_l1, **shape)
+                    if b_transposed:
+                        k.load_data(b0, b1[k0 * n_tile], repeat_times=k_l0 * n_tile // 256)
+                    else:
+                        shape = {"k_extension": n_tile, "m_extension": k_l0, "m_start_pt": k0}
+                        k.load_data_3d(b0, b1, l1_h=1, l1_w=k_l1, channel_size=n_tile, **shape)
                     k.set_flag("MTE1_M", slot0)
                     k.wait_flag("MTE1_M", slot0)
-                    first = (k1 + k0) == 0
-                    k.mmad(cl0, a0, b0, m=m_tile, n=n_tile, k=k_l0, init=first)
-                    if omit != "M_MTE1":
-                        k.set_flag("M_MTE1", slot0)
+                    k.mmad(cl0, a0, b0, m=m_tile, n=n_tile, k=k_l0, init=(k1 + k0) == 0)
+                    k.set_flag("M_MTE1", slot0)
                     k.assign(turn0, turn0 + 1)
                 k.set_flag("MTE1_MTE2", slot1)
                 k.assign(turn1, turn1 + 1)
             k.set_flag("M_FIX", 0)
             k.wait_flag("M_FIX", 0)
-            k.fixpipe(
-                c[row * columns + column], cl0, n_size=n_tile, m_size=m_tile, src_stride=m_tile, dst_stride=columns
-            )
+            size = {"n_size": n_tile, "m_size": m_tile, "src_stride": m_tile, "dst_stride": columns}
+            k.fixpipe(c[row * columns + column], cl0, quant_mode=quant, **size)
             k.set_flag("FIX_M", 0)
         k.wait_flag("FIX_M", 0)
         for slot in range(depth):
             k.wait_flag("MTE1_MTE2", slot)
         for slot in range(l0_depth):
-            if omit != "M_MTE1":
-                k.wait_flag("M_MTE1", slot)
+            k.wait_flag("M_MTE1", slot)
     return k.finish()
+
+
+def rows_to_l1(
+    k: npu.Builder, place: npu.Local, source: npu.Global, rows: int, columns: int, stride: npu.Scalar
+) -> None:
+    """`rows` x `columns` of a row-major matrix into NZ."""
+    k.data_copy_nd2nz(place, source, n_value=rows, d_value=columns, src_d_value=stride, dst_nz_c0_stride=rows)
