@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import Any
 
 from opdsl.ir.types import DType, bool_, f32, i64
-from opdsl.lang.errors import AnnotationError, Misuse
+from opdsl.lang.errors import AnnotationError, Misuse, OpdslError
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class BadParameter(Misuse):
         self.parameter = parameter
 
 
-def _evaluated(annotation: object, function: FunctionType) -> object:
+def _evaluated(name: str, annotation: object, function: FunctionType) -> object:
     """A string annotation (`from __future__ import annotations`) evaluated where the function was defined."""
     if not isinstance(annotation, str):
         return annotation
@@ -120,6 +120,15 @@ def _evaluated(annotation: object, function: FunctionType) -> object:
         return eval(annotation, function.__globals__, local)  # noqa: S307 - the user's own annotation
     except NameError:
         return annotation  # "T": a dtype variable
+    except OpdslError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the user's own annotation
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise BadParameter(
+            name,
+            f"the annotation {annotation!r} of {name!r} cannot be evaluated: {type(error).__name__}: {reason}",
+            'write od.Tensor["T", "N"] for a tensor, a dtype such as od.f32 for a scalar',
+        ) from None
 
 
 def _parameter(name: str, annotation: object, default: object) -> Parameter:
@@ -161,7 +170,7 @@ def read_signature(function: FunctionType) -> Signature:
     constexprs: list[str] = []
     defaults: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
-        annotation = _evaluated(parameter.annotation, function)
+        annotation = _evaluated(name, parameter.annotation, function)
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise BadParameter(name, f"a kernel takes no *{name}", "name each parameter")
         if parameter.kind is not parameter.KEYWORD_ONLY:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from opdsl.lang import builtins_math, builtins_reduce, builtins_shape
+from opdsl.lang import builtins_math, builtins_reduce, builtins_shape, context
 from opdsl.lang.errors import Misuse, suggestion
 from opdsl.lang.values import Place, Runtime, Scalar, TensorView, Tile, describe
 
@@ -81,6 +81,12 @@ def runtime_attribute(value: Runtime, name: str) -> object:
     else:
         known = []
     hint = suggestion(name, known) or (
-        f"od.{name}(...) may be what you look for" if known else "check what stands before the dot"
+        f"it is a function: od.{name}(...)" if known and _is_builtin(name) else "check what stands before the dot"
     )
     raise Misuse(f"{describe(value)} has no attribute {name!r}", hint)
+
+
+def _is_builtin(name: str) -> bool:
+    import opdsl
+
+    return context.builtin_name(getattr(opdsl, name, None)) is not None

@@ -24,6 +24,14 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else ""
 
 
+def article_of(value: object) -> str:
+    """`the class A`, `an int`: a Python object in a message."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
 @dataclass(frozen=True)
 class Note:
     """A second place that an error speaks of, such as the call that led to it."""

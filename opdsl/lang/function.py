@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, NoReturn
 
-from opdsl.lang.errors import UsageError
+from opdsl.lang.errors import UsageError, article_of
 from opdsl.lang.source import FunctionSource
 
 
@@ -35,5 +35,5 @@ def function(function: Callable[..., Any]) -> Function:
     if isinstance(function, Function):
         return function
     if not isinstance(function, FunctionType):
-        raise TypeError(f"@od.function takes a function, not {type(function).__name__}")
+        raise UsageError(f"@od.function takes a function, not {article_of(function)}", "decorate a `def`, or give a lambda")
     return Function(function)

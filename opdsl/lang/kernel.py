@@ -23,6 +23,8 @@ from opdsl.lang.errors import (
     Note,
     OpdslError,
     ShapeError,
+    UsageError,
+    article_of,
     suggestion,
 )
 from opdsl.lang.source import FunctionSource
@@ -297,7 +299,7 @@ def kernel(
 
 def _kernel(function: Callable[..., Any], configs: tuple[Config | Mapping[str, Any], ...]) -> Kernel:
     if not isinstance(function, FunctionType):
-        raise TypeError(f"@od.kernel takes a function, not {type(function).__name__}")
+        raise UsageError(f"@od.kernel takes a function, not {article_of(function)}", "decorate a `def`")
     try:
         return Kernel(function, configs)
     except OpdslError as error:

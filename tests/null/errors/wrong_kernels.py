@@ -877,6 +877,29 @@ def bare_tensor_annotation():
 
 
 @case
+def annotation_that_is_no_expression():
+    @od.kernel
+    def k(x: "od.Tensor['T', 'N'"):
+        pass
+
+
+@case
+def kernel_of_a_class():
+    @od.kernel
+    class K:
+        pass
+
+
+@case
+def attribute_that_is_nowhere():
+    @od.kernel
+    def k(x: od.Tensor["T", "N"]):
+        od.copy_in(x[0:4]).explode()
+
+    k.lower(T="f32")
+
+
+@case
 def keyword_only_scalar():
     @od.kernel
     def k(x: od.Tensor["T", "N"], *, p: od.f32):
