@@ -6,6 +6,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,17 @@ Call = Callable[[], object]
 
 class DeviceError(OpdslError, RuntimeError):
     """There is no such device here."""
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far one array is from another: the largest difference, the largest element, whether NaN and infinities are at
+    the same places, and the unit in the last place of 1 (0: whole numbers)."""
+
+    error: float
+    largest: float
+    same_special: bool
+    unit: float
 
 
 class Device(Protocol):
@@ -37,6 +49,12 @@ class Device(Protocol):
 
     def fetch(self, argument: Any) -> Any:
         """A placed array as one of NumPy's."""
+
+    def keep(self, argument: Any) -> Any:
+        """A copy of a placed array, where that one is."""
+
+    def distance(self, found: Any, wanted: Any) -> Distance:
+        """Of two placed arrays, measured where they are."""
 
     def time(self, call: Call, calls: int) -> float:
         """Seconds that so many calls take, one after the other."""
@@ -64,6 +82,22 @@ class Processor:
 
     def fetch(self, argument: Any) -> Any:
         return argument
+
+    def keep(self, argument: Any) -> Any:
+        return np.array(argument)
+
+    def distance(self, found: Any, wanted: Any) -> Distance:
+        import ml_dtypes
+
+        x, y = found.astype(np.float64), wanted.astype(np.float64)
+        finite = np.isfinite(x) & np.isfinite(y)
+        whole = found.dtype.kind in "iub"
+        return Distance(
+            float(np.abs(x - y).max(initial=0.0, where=finite)),
+            float(np.abs(y).max(initial=0.0, where=finite)),
+            np.array_equal(x[~finite], y[~finite], equal_nan=True),
+            0.0 if whole else float(ml_dtypes.finfo(found.dtype).eps),  # type: ignore[no-untyped-call]
+        )
 
     def time(self, call: Call, calls: int) -> float:
         repetitions = range(calls)
@@ -121,6 +155,25 @@ class Cuda:
 
     def fetch(self, argument: Any) -> Any:
         return to_numpy(argument)
+
+    def keep(self, argument: Any) -> Any:
+        return argument.clone()
+
+    def distance(self, found: Any, wanted: Any) -> Distance:
+        torch = _torch()
+        whole = not found.is_floating_point()
+        x, y = (t.double() if whole or t.dtype == torch.float64 else t.float() for t in (found, wanted))
+        finite = torch.isfinite(x) & torch.isfinite(y)
+        zero = torch.zeros((), dtype=x.dtype, device=x.device)
+        same = bool(((x == y) | (torch.isnan(x) & torch.isnan(y)) | finite).all())
+        if x.numel() == 0:
+            return Distance(0.0, 0.0, True, 0.0)
+        return Distance(
+            float(torch.where(finite, (x - y).abs(), zero).max()),
+            float(torch.where(finite, y.abs(), zero).max()),
+            same,
+            0.0 if whole else float(torch.finfo(found.dtype).eps),
+        )
 
     def time(self, call: Call, calls: int) -> float:
         """The sum over calls, each between two events, after the second-level cache was overwritten."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from opdsl.lang.config import Config, shown
@@ -128,43 +127,39 @@ def _compile_and_check(
     problem: Problem, candidates: Sequence[_Candidate], placed: Sequence[Any], device: Device, progress: Progress
 ) -> None:
     """Runs each once on cleared outputs. What fails, or differs from the others, is not measured."""
-    first: list[NDArray[Any]] | None = None
+    first: list[Any] | None = None
     for number, candidate in enumerate(candidates, 1):
         progress(f"compiling {number}/{len(candidates)}  {candidate.config}")
         for place in problem.written:
             placed[place][...] = 0  # what a kernel adds to begins at zero, so that all have the same result
         try:
             candidate.call()
-            outputs = [np.array(device.fetch(placed[place])) for place in sorted(problem.written)]
+            outputs = [device.keep(placed[place]) for place in sorted(problem.written)]
         except Exception as error:  # noqa: BLE001 - a compiler may refuse one configuration in any way
             candidate.problem = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             continue
-        wrong = problem.check(outputs) if problem.check is not None else ""
-        if not wrong and problem.check is None and first is not None:
-            wrong = _difference(outputs, first)
+        wrong = ""
+        if problem.check is not None:
+            wrong = problem.check([device.fetch(output) for output in outputs])
+        elif first is not None:
+            wrong = _difference(device, outputs, first)
         candidate.problem = wrong
         if not wrong and first is None:
             first = outputs
 
 
-def _difference(outputs: Sequence[NDArray[Any]], wanted: Sequence[NDArray[Any]]) -> str:
+def _difference(device: Device, outputs: Sequence[Any], wanted: Sequence[Any]) -> str:
     """What is wrong with results that should be another configuration's but for rounding."""
-    import ml_dtypes
-
     for mine, other in zip(outputs, wanted, strict=True):
-        if mine.dtype.kind in "iub":
-            if not np.array_equal(mine, other):
-                return "its result is not that of the other configurations"
-            continue
-        x, y = mine.astype(np.float64), other.astype(np.float64)
-        if not np.array_equal(np.isfinite(x), np.isfinite(y)):
+        found = device.distance(mine, other)
+        if not found.same_special:
             return "its result is not finite where that of the other configurations is, or the other way round"
-        finite = np.isfinite(x)
-        unit = float(ml_dtypes.finfo(mine.dtype).eps)  # type: ignore[no-untyped-call]
-        size = float(np.abs(y[finite]).max(initial=0.0))
-        error = float(np.abs(x[finite] - y[finite]).max(initial=0.0))
-        if error > (1e3 if unit < 1e-4 else 8) * unit * size:  # sums in another order, of numbers that may cancel
-            return f"its result differs from the other configurations' by {error:.2g}; the largest element is {size:.2g}"
+        # Sums in another order, of numbers that may cancel.
+        if found.error > (1e3 if found.unit < 1e-4 else 8) * found.unit * found.largest:
+            return (
+                f"its result differs from the other configurations' by {found.error:.2g}; the largest element is "
+                f"{found.largest:.2g}"
+            )
     return ""
 
 
