@@ -236,11 +236,14 @@ def _point(w: Writer, start: Value, extent: int | str) -> tuple[Expression, Expr
     if not (above and below):
         if not at.is_name and not at.is_literal:
             at = w.remembered(("index", at.text), start.name or "index", at)
-        probe = w.typed(at, i32) if at.is_literal else at
         if not above:
+            probe = w.typed(at, i32) if at.is_literal else at
             conditions.append(w.binary(">=", probe, literal(0, i32), bool_))
-        if not below:
-            conditions.append(w.binary("<", probe, w.dim(extent), bool_))
+        if not below and at.is_literal:
+            size = w.dim(extent)
+            conditions.append(w.binary(">", w.typed(size, i32) if size.is_literal else size, at, bool_))
+        elif not below:
+            conditions.append(w.binary("<", at, w.dim(extent), bool_))
     mask = both(w, *conditions)
     return at, mask
 
@@ -317,6 +320,11 @@ def copy_in(w: Writer, op: Op) -> None:
     w.bind(result, loaded, keep=True, hint=f"{w.facts.parameter(tensor)}_{'tile' if logical else 'element'}")
 
 
+def _pointer_block(pointer: Expression, shape: Shape) -> str:
+    """A scalar pointer as a block."""
+    return f"{pointer.text} + tl.zeros({list(shape)}, tl.int32)"
+
+
 def _load(w: Writer, pointer: Expression, mask: Expression | None, pad: Expression, dtype: DType) -> Expression:
     if mask is None:
         return w.make(f"tl.load({pointer.text})", [pointer], dtype)
@@ -368,6 +376,9 @@ def _combine(w: Writer, mode: str, pointer: Expression, value: Expression, place
     if native:
         w.code.line(f'tl.atomic_{mode}({pointer.text}, {value.text}{mask}, sem="relaxed")')
         return
+    if not pointer.shape:  # the loop below is about blocks
+        pointer = replace(pointer, text=_pointer_block(pointer, (1,)), shape=(1,))
+        value = w.materialize(value, (1,), value.dtype)
     # What the hardware cannot do, or does without a care for NaN: compare and swap until nobody was faster.
     combine = w.helper({"add": "_add", "max": "_maximum", "min": "_minimum"}[mode])
     if dtype.is_integer or dtype.is_bool:

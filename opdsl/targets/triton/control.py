@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from opdsl.ir.core import Op, Region, Value, walk
+from opdsl.ir.core import Op, Point, Region, Slice, Value, walk
 from opdsl.ir.ops import print_parts
 from opdsl.ir.types import DType, bool_, i32, i64, shape_of
 from opdsl.targets.triton.accesses import fill_lanes
@@ -48,7 +48,23 @@ def _repeated(w: Writer, op: Op) -> None:
         if inner.name == "copy_in":
             w.reads.append((inner.operands[0], inner))
         elif inner.name == "copy_out":
+            if not _moves_on(w, op, inner):
+                w.disjoint.discard(inner)
             w.writes.append((inner.operands[1], inner))
+
+
+def _moves_on(w: Writer, loop: Op, write: Op) -> bool:
+    """Whether every iteration of a loop writes other elements: a slice that begins at the loop's variable."""
+    if loop.name != "for":
+        return False
+    variable = loop.regions[0].arguments[0]
+    low, high = w.interval(loop.operands[2])
+    if low != high:
+        return False
+    return any(
+        start is variable and (isinstance(spec, Point) or (isinstance(spec, Slice) and spec.length * spec.step <= abs(low)))
+        for spec, start in zip(write.attributes["index"], write.operands[2:], strict=True)
+    )
 
 
 def _stages(w: Writer, op: Op) -> int:
@@ -192,7 +208,7 @@ def branch(w: Writer, op: Op) -> None:
     w.writes = [*after[0][1], *after[1][1]]
     empty = [not any(not line.lstrip().startswith("#") for line in scope.lines) for scope in scopes]
     if empty[0] and not empty[1]:
-        w.code.block(f"if not ({condition.text}):", scopes[1])
+        w.code.block(f"if not {condition.inside(UNARY)}:", scopes[1])
     elif not empty[0]:
         w.code.block(f"if {condition.text}:", scopes[0])
         if not empty[1]:

@@ -26,6 +26,7 @@ def dot(w: Writer, op: Op) -> None:
     if len(shape) > 3:
         a, b = _three_dims(w, a), _three_dims(w, b)
     extra = ""
+    w.written_out |= a.dtype is f32 and w.options.precision == "ieee"
     if a.dtype is f32:
         extra = f', input_precision="{w.options.precision}"'
     target = result.type.dtype

@@ -198,7 +198,7 @@ class _Function:
         """Warps by the size of the largest tile: some 8 to 32 elements a thread, and four at least for products."""
         elements = self.w.largest_tile
         if self.w.has_dot:
-            return 8 if self.w.largest_dot >= 128 * 128 else 4
+            return 8 if self.w.largest_dot >= 128 * 128 or (self.w.written_out and self.w.largest_dot >= 64 * 64) else 4
         wanted = elements // 512
         for warps in (8, 4, 2):
             if wanted >= warps:

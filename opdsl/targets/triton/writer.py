@@ -119,10 +119,13 @@ class Writer:
         self.asserts = False
         self.products: dict[Value, tuple[Expression, Expression, str]] = {}  # dots that an add takes in
         self.has_dot = False
+        self.written_out = False  # products without tensor cores
         self.largest_tile = 1
         self.largest_dot = 1  # elements of a product
         self.reads: list[tuple[Value, Op]] = []  # tensors read and written since the last barrier
         self.writes: list[tuple[Value, Op]] = []
+        # Writes that go elsewhere in every iteration of the loops that they are in; loops take out those that do not.
+        self.disjoint = {op for op in walk(facts.kernel.body) if op.name == "copy_out"}
         self.current: Op | None = None
 
     # --- errors ------------------------------------------------------------------------------------------------------
@@ -299,11 +302,25 @@ class Writer:
         expression = self.typed(expression)
         if not expression.is_name:
             self.comment()
-        name = self.code.fresh(value.name or hint or "value")
+        name = self._same_variable(value) or self.code.fresh(value.name or hint or "value")
         self.code.line(f"{name} = {expression.text}")
         self.table[value] = replace(
             expression, text=name, binding=ATOM, reads=frozenset(), level=self.code.level, number=None
         )
+
+    def _same_variable(self, value: Value) -> str | None:
+        """The variable of an operand with the same name in the kernel that nothing reads any more: `s = f(s)`."""
+        maker = self.intervals.definition.get(value)
+        if maker is None or not value.name or maker.regions:
+            return None
+        region = self.facts.region_of[value]
+        for operand in maker.operands:
+            known = self.table.get(operand)
+            if operand.name != value.name or known is None or not known.is_name or operand in self.facts.kernel.parameters:
+                continue
+            if len(self.facts.users[operand]) == 1 and self.facts.region_of[operand] is region and operand.type == value.type:
+                return known.text
+        return None
 
     def _may_inline(self, value: Value, expression: Expression) -> bool:
         if expression.is_literal:
@@ -336,12 +353,17 @@ class Writer:
 
     def before_read(self, tensor: Value, op: Op) -> None:
         """Threads see each other's stores after a barrier only: puts one where this read may need it."""
-        if any(self.facts.shared(other, tensor) for other, _ in self.writes):
-            self.barrier()
+        for other, write in self.writes:
+            if self.facts.shared(other, tensor) and not (write in self.disjoint and _same_place(write, op)):
+                self.barrier()
+                break
         self.reads.append((tensor, op))
 
     def before_write(self, tensor: Value, op: Op) -> None:
-        again = any(self.facts.shared(other, tensor) and not _commute(op, before) for other, before in self.writes)
+        again = any(
+            self.facts.shared(other, tensor) and not _commute(op, before) and not (before is op and op in self.disjoint)
+            for other, before in self.writes
+        )
         early = any(self.facts.shared(other, tensor) and not self._follows(op, read) for other, read in self.reads)
         if again or early:
             self.barrier()
@@ -355,7 +377,7 @@ class Writer:
 
     def _follows(self, write: Op, read: Op) -> bool:
         """Whether a write stores, element by element, what was computed from the read at the same place."""
-        if write.attributes["index"] != read.attributes["index"] or write.operands[2:] != read.operands[1:-1]:
+        if not _same_place(write, read):
             return False
         waiting = [write.operands[0]]
         while waiting:
@@ -411,6 +433,10 @@ class Writer:
                 name = self.code.fresh(value.name or "kept")
                 self.code.line(f"{name} = {expression.text}")
                 self.table[value] = replace(expression, text=name, reads=frozenset(), level=self.code.level)
+
+
+def _same_place(write: Op, read: Op) -> bool:
+    return bool(write.attributes["index"] == read.attributes["index"] and write.operands[2:] == read.operands[1:-1])
 
 
 def _commute(a: Op, b: Op) -> bool:

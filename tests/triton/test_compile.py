@@ -1,0 +1,84 @@
+"""Compiling without a GPU, and what must be seen in the results. All kernels, dtypes and architectures:
+
+    python -m tests.triton.everything
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytest.importorskip("triton")
+
+from opdsl.targets.base import find_target
+from opdsl.targets.triton.arch import ARCHES
+from opdsl.targets.triton.compiler import Module, compile_request
+from opdsl.targets.triton.target import disassemble
+
+from .kernels import ARCHES as NAMES
+from .kernels import CASES
+
+TENSOR_CORES = {"sm_80": "mma.sync", "sm_90": "wgmma.mma_async", "sm_100": "tcgen05.mma", "gfx942": "mfma"}
+
+
+def compiled(name: str, arch: str, dtype: str = "f16") -> Module:
+    (module,) = compile_request(CASES[name].request(dtype), ARCHES[arch]).modules
+    return module
+
+
+@pytest.mark.parametrize("arch", NAMES)
+@pytest.mark.parametrize("name", CASES)
+def test_acceptance_kernels_compile(name: str, arch: str) -> None:
+    case, module = CASES[name], compiled(name, arch)
+    assembly = module.text(module.arch.assembly)
+    assert len(module.binary) > 1000
+    # Too few rows for a warp group: a row of 32 pixels goes to the tensor cores as on Ampere.
+    core = "mma.sync" if name == "conv2d" and arch != "gfx942" else TENSOR_CORES[arch]
+    assert (core in assembly) == case.products
+    if ARCHES[arch].vendor == "cuda":
+        assert ("cp.async" in assembly) == case.pipelined
+        assert case.pipelined or re.search(r"ld\.global\S*\.(v4\.b32|v2\.b64)", assembly), "no 128-bit loads"
+
+
+@pytest.mark.parametrize("name", ["add", "matmul", "softmax", "layer_norm", "flash_attention"])
+def test_no_spills(name: str) -> None:
+    module = compiled(name, "sm_90")
+    assert not re.findall(r"\b(LDL|STL)\b", disassemble(module.path("cubin")))
+
+
+def test_compiled_twice_is_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    first = compiled("add", "sm_90").binary
+    from opdsl.runtime.knobs import knobs
+
+    with knobs.scope(cache_dir=str(tmp_path)):
+        assert compiled("add", "sm_90").binary == first
+
+
+def test_stages() -> None:
+    stages = find_target("triton:sm_90").stages(CASES["add"].request("f32"))
+    assert list(stages)[-6:] == ["source", "ttir", "ttgir", "llir", "ptx", "sass"]
+    assert "tl.load" in stages["source"] and "tt.load" in stages["ttir"] and ".entry add" in stages["ptx"]
+    assert "EXIT" in stages["sass"]
+
+
+def test_loops_get_fewer_buffers_where_shared_memory_is_short() -> None:
+    """A step of 128 by 128 halves twice, two buffers each, are 128 KiB; sm_86 has 99."""
+    assert compiled("matmul", "sm_90").launch.num_stages == 2
+    assert compiled("matmul", "sm_86").metadata["shared"] <= ARCHES["sm_86"].shared_bytes
+
+
+def test_calls_without_a_gpu_say_so() -> None:
+    import numpy as np
+
+    import opdsl as od
+    from opdsl.targets.triton.device import device_arch
+    from support.acceptance import load
+
+    if device_arch() is not None:
+        pytest.skip("there is a GPU")
+    x = np.ones(4, np.float32)
+    with pytest.raises(od.OpdslError, match="there is no GPU"):
+        load("add").add(x, x, x.copy(), target="triton:sm_90")
+    with pytest.raises(od.ArgumentError, match="no architecture 'sm_12'"):
+        load("add").add(x, x, x.copy(), target="triton:sm_12")
