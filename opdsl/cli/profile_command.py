@@ -23,11 +23,12 @@ FAR_FROM_ROOFS = 0.35
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kernel", metavar="FILE[:KERNEL]", help="a Python file, and one of its kernels")
-    parser.add_argument("--target", default="cpu", help="cpu, cpu:avx2, ... (default: cpu)")
+    parser.add_argument("--target", default="cpu", help="cpu, cpu:avx2, ..., npu:910b2, ... (default: cpu)")
     specialising.add_arguments(parser)
     made_up.add_arguments(parser)
     parser.add_argument("--threads", help="numbers of threads with commas between (default: 1 and all usable cores)")
     parser.add_argument("--seconds", type=float, default=0.5, help="how long to measure for each number of threads")
+    parser.add_argument("-o", "--output", metavar="DIR", help="npu: the folder for timeline.html, trace.json and tables")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -51,10 +52,18 @@ def run(arguments: argparse.Namespace) -> int:
         target = find_target(arguments.target)
     except ValueError as error:
         raise CommandError(f"--target {arguments.target}: {error}") from None
-    if not isinstance(target, CpuTarget):
-        raise CommandError(f"--target {arguments.target}: only cpu can be profiled")
     file, (kernel,) = choose_kernels(arguments.kernel, several=False)
     options = Options(arguments, [kernel], file.module, all_dims=True)
+    if target.name.startswith("npu"):
+        from opdsl.cli.npu_profile import profile
+        from opdsl.targets.npu.target import NpuTarget
+
+        assert isinstance(target, NpuTarget)
+        return profile(target, options, kernel, arguments)
+    if not isinstance(target, CpuTarget):
+        raise CommandError(f"--target {arguments.target}: only cpu and npu can be profiled")
+    if arguments.output is not None:
+        raise CommandError("-o: the profile of cpu is what is printed", "--json prints it for other programs")
     for one in options.specialise(kernel):
         prepared = prepare(one, arguments)
         try:

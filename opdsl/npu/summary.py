@@ -71,6 +71,8 @@ def bound_by(result: Result) -> str:
                 f"memory: {PIPE_NAMES[pipe]} ({pipe}) is busy {share:.0%} of the time, and the cores share L2 and HBM"
             )
         return f"{PIPE_NAMES[pipe]}: {pipe} is busy {share:.0%} of the time"
+    if memory_share >= BOUND * 0.75:
+        return f"memory: {memory_share:.0%} of the time the cores want more than L2 and HBM give"
     launch = result.chip.data["launch"]
     if (launch["start"] + launch["finish"]) / result.cycles > 0.5:
         return "the launch: there is too little work for one kernel"
@@ -165,9 +167,8 @@ def summary(result: Result) -> str:
         cause = max(place.stalls, key=lambda each: place.stalls[each])
         lines.append(f"  {total:12.0f}  {place.pipe:<5}for {STALL_TEXT[cause]:<32}{_shown_place(place)}")
     lines += ["", "  source lines that work longest (cycles, all cores)"]
-    for place in sorted(result.places, key=lambda place: -place.busy)[:8]:
-        if place.busy < 1:
-            continue
+    working = [place for place in result.places if place.pipe != "S" and place.busy >= 1]
+    for place in sorted(working, key=lambda place: -place.busy)[:8]:
         lost = f" ({place.conflicts:.0f} in bank conflicts)" if place.conflicts else ""
         lines.append(f"  {place.busy:12.0f}  {place.pipe:<5}{f'{place.count} times{lost}':<36}{_shown_place(place)}")
     lines += ["", f"  hazards    {len(result.hazards) or 'none'}"]

@@ -1,5 +1,7 @@
 """NPU programs written by hand, for tests: double-buffered addition and matrix products."""
 
+from typing import Any
+
 from opdsl import npu
 
 
@@ -104,7 +106,7 @@ def gemm(
                     slot0 = turn0 % l0_depth
                     a0, b0 = al0[slot0 * (m_tile * k_l0)], bl0[slot0 * (k_l0 * n_tile)]
                     k.wait_flag("M_MTE1", slot0)
-                    shape = {"k_extension": k_l0, "m_extension": m_tile, "k_start_pt": k0}
+                    shape: Any = {"k_extension": k_l0, "m_extension": m_tile, "k_start_pt": k0}
                     k.load_data_3d(a0, a1, l1_h=1, l1_w=m_tile, channel_size=k_l1, **shape)
                     if b_transposed:
                         k.load_data(b0, b1[k0 * n_tile], repeat_times=k_l0 * n_tile // 256)
@@ -120,7 +122,7 @@ def gemm(
                 k.assign(turn1, turn1 + 1)
             k.set_flag("M_FIX", 0)
             k.wait_flag("M_FIX", 0)
-            size = {"n_size": n_tile, "m_size": m_tile, "src_stride": m_tile, "dst_stride": columns}
+            size: Any = {"n_size": n_tile, "m_size": m_tile, "src_stride": m_tile, "dst_stride": columns}
             k.fixpipe(c[row * columns + column], cl0, quant_mode=quant, **size)
             k.set_flag("FIX_M", 0)
         k.wait_flag("FIX_M", 0)
