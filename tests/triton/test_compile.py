@@ -1,6 +1,6 @@
 """Compiling without a GPU, and what must be seen in the results. All kernels, dtypes and architectures:
 
-    python -m tests.triton.everything
+    pytest tests/triton/everything.py
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from opdsl.targets.triton.arch import ARCHES
 from opdsl.targets.triton.compiler import Module, compile_request
 from opdsl.targets.triton.target import disassemble
 
-from .kernels import ARCHES as NAMES
-from .kernels import CASES
+from support.triton_kernels import ARCHES as NAMES
+from support.triton_kernels import CASES
 
 TENSOR_CORES = {"sm_80": "mma.sync", "sm_90": "wgmma.mma_async", "sm_100": "tcgen05.mma", "gfx942": "mfma"}
 

@@ -16,7 +16,7 @@ from opdsl.targets.triton.arch import ARCHES
 from opdsl.targets.triton.generate import generate
 from opdsl.targets.triton.source import compile_sizes, evaluate_size
 
-from .kernels import CASES
+from support.triton_kernels import CASES
 
 GOLDEN = Path(__file__).with_name("golden")
 
