@@ -47,6 +47,7 @@ from opdsl.npu.program import (
     While,
     register_of,
 )
+from opdsl.npu.queues import Queue
 from opdsl.npu.scalars import CONVERSIONS, FLOAT_OPS, INTEGER_OPS, RESULT_IS_INTEGER, Scalar, ScalarLike, dtype_of
 from opdsl.npu.sync import SyncInstructions
 from opdsl.npu.vectors import VectorInstructions
@@ -278,6 +279,20 @@ class Builder(MoveInstructions, CubeInstructions, VectorInstructions, SyncInstru
         self._used[(kind, buffer)] = max(used, address + bytes)
         self.program.allocations.append(Allocation(kind, buffer, address, bytes, name, self.here()))
         return Local(self, buffer, address, self._dtype(dtype), name)
+
+    def queue(
+        self,
+        buffer: BufferName,
+        bytes: int,
+        dtype: str,
+        depth: int = 2,
+        producer: Pipe = "MTE2",
+        consumer: Pipe = "V",
+        first_id: int = 0,
+        name: str = "",
+    ) -> Queue:
+        """`depth` buffers of `bytes` that go round between two pipes; see opdsl/npu/queues.py."""
+        return Queue(self, buffer, bytes, dtype, depth, producer, consumer, first_id, name)
 
     # ---- issuing
 

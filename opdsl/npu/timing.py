@@ -46,6 +46,7 @@ def emulator_numbers(chip: Chip) -> dict[str, Any]:
         "l2_write": bytes_a_cycle(memory["l2_write_gbs"]),
         "hbm": bytes_a_cycle(memory["hbm_gbs"]),
         "l2_miss": memory["l2_miss"],
+        "miss_rate": memory["miss_rate"],
         "cube_issue": data["cube"]["issue"],
         "cube_latency": data["cube"]["latency"],
         "cube_f32_factor": data["cube"]["f32_factor"],

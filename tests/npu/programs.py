@@ -51,6 +51,31 @@ def vector_add(
     return k.finish()
 
 
+def queued_scale(chip: str = "910b2", tile: int = 2048, depth: int = 2) -> npu.Program:
+    """y = 2 x by two queues, over all vector cores."""
+    k = npu.Builder("queued_scale", chip)
+    x, y = k.argument("x", "f32"), k.argument("y", "f32")
+    split = k.chip.split
+    with k.code("aiv" if split else "core"):
+        inputs = k.queue("UB", tile * 4, "f32", depth, "MTE2", "V", name="inputs")
+        outputs = k.queue("UB", tile * 4, "f32", depth, "V", "MTE3", name="outputs")
+        core = k.block_idx * 2 + k.sub_block_idx if split else k.block_idx
+        cores = k.block_num * (2 if split else 1)
+        with k.loop(core * tile, x.dim(0), cores * tile) as at:
+            length = k.compute("min", x.dim(0) - at, tile)
+            k.data_copy_pad(inputs.alloc(), x[at], block_len=length * 4)
+            inputs.enqueue()
+            source, target = inputs.dequeue(), outputs.alloc()
+            k.muls(target, source, 2.0, count=length)
+            inputs.free()
+            outputs.enqueue()
+            k.data_copy_pad(y[at], outputs.dequeue(), block_len=length * 4)
+            outputs.free()
+        inputs.close()
+        outputs.close()
+    return k.finish()
+
+
 def gemm(
     chip: str = "910b2",
     m_tile: int = 128,

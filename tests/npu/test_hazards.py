@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from programs import gemm, vector_add
+from programs import gemm, queued_scale, vector_add
 
 from opdsl import npu
 from opdsl.npu.program import Issue, walk
@@ -41,6 +41,15 @@ def test_correct_programs_have_none(seed):
     assert not hazards(vector_add(), vectors(), seed=seed)
     assert not hazards(vector_add("910a"), vectors(), seed=seed)
     assert not hazards(gemm(m_tile=64, n_tile=128), matrices(), seed=seed)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("chip", ["910b2", "310p"])
+def test_queues_make_correct_programs(chip, depth):
+    x = np.arange(300_001, dtype=np.float32)
+    y = np.zeros_like(x)
+    assert not hazards(queued_scale(chip, depth=depth), [x, y])
+    np.testing.assert_array_equal(y, 2 * x)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
