@@ -12,6 +12,9 @@ MISS: Final[object]
 # (code, [(site, values)], how many reports were dropped); the code is that of simd/abi.h.
 LaunchReport = tuple[int, list[tuple[int, list[Any]]], int]
 
+def layout(*arrays: Any) -> bytes | None:
+    """Shapes, strides and element types of arrays (or None), as a key; None if one is no plain NumPy array."""
+
 class Entry:
     """A compiled kernel's entry point. Calling it launches without any check."""
 

@@ -10,7 +10,6 @@ dtypes without a product (i64, bool), ArgumentError for an unknown activation. S
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +34,7 @@ from opdsl.ops.launching import FastCall, run
 from opdsl.ops.unary import sigmoid_, tanh_
 
 import opdsl as od
+from opdsl._runtime import layout
 from opdsl.ir.ops import dot_result_dtype
 from opdsl.ir.types import DType
 from opdsl.lang.function import Function
@@ -188,7 +188,7 @@ def matmul(
     if result.size:
         constexprs = _multiply(left, right, offset, result, bias is not None, function, target)
         if plain and constexprs is not None and left is a and right is b:
-            _remember(a, b, result, offset, constexprs)
+            _remember(a, b, out, result, offset, constexprs)
     if out is not None:
         return out
     return like(result.reshape(given_shape), a, b)
@@ -204,36 +204,30 @@ class _Product:
     no_bias: Array
 
 
-_products: dict[Hashable, _Product] = {}
+# By the layouts of both operands and of `out`.
+_products: dict[bytes | None, _Product] = {}
 MOST_PRODUCTS = 4096
-
-
-def _key(a: Array, b: Array) -> Hashable:
-    return (a.shape, b.shape, a.strides, b.strides, a.dtype, b.dtype)
 
 
 def _repeat(a: Any, b: Any, out: Any) -> Any:
     """The product of matrices like ones before; None where it must be had the long way."""
-    if type(a) is not np.ndarray or type(b) is not np.ndarray or a.ndim != 2 or b.ndim != 2:
-        return None
-    known = _products.get(_key(a, b))
+    known = _products.get(layout(a, b, out))
     if known is None or known.call.generation != knobs.generation:
         return None
     if out is None:
         out = empty(known.shape, known.dtype)
-    elif type(out) is not np.ndarray or out.shape != known.shape or out.dtype != known.dtype:
-        return None
     return out if known.call.fast(a, b, known.no_bias, out) is None else None
 
 
-def _remember(a: Any, b: Any, c: Array, no_bias: Array, constexprs: dict[str, Any]) -> None:
-    if type(a) is not np.ndarray or type(b) is not np.ndarray or a.ndim != 2 or b.ndim != 2:
+def _remember(a: Any, b: Any, out: Any, c: Array, no_bias: Array, constexprs: dict[str, Any]) -> None:
+    key = layout(a, b, out)
+    if key is None or a.ndim != 2 or b.ndim != 2 or c.ndim != 2 or (out is not None and out is not c):
         return
     call = FastCall(multiply_matrices, **constexprs)
     call.learn()
     if len(_products) >= MOST_PRODUCTS:
         _products.clear()
-    _products[_key(a, b)] = _Product(call, (c.shape[0], c.shape[1]), c.dtype, no_bias)
+    _products[key] = _Product(call, (c.shape[0], c.shape[1]), c.dtype, no_bias)
 
 
 def _activation(activation: str | Function | None) -> Function:

@@ -14,6 +14,8 @@ FEW_COLUMNS, FEW_DEPTH = 1024, 512
 BLOCK = {"BM": 128, "BN": 128, "BK": 256}
 WIDE = 256  # columns of a tile where there are more than that: rows of a are read half as often
 SMALL = ((32, 32), (64, 64))
+# One tile, as large as the product: what is added to it costs as much as the product itself. Multiples of these.
+ONE_TILE, STEP = {"m": 64, "n": 128, "k": 128}, {"m": 8, "n": 16, "k": 8}
 
 
 def _covering(size: int, block: int) -> int:
@@ -26,5 +28,8 @@ def tile(m: int, n: int, k: int, dtype: np.dtype[Any], unit: str) -> dict[str, i
     if m <= 16:
         rows = next(rows for limit, rows in FEW if m <= limit)
         return {"BM": rows, "BN": _covering(n, FEW_COLUMNS), "BK": _covering(k, FEW_DEPTH)}
+    if m <= ONE_TILE["m"] and n <= ONE_TILE["n"] and k <= ONE_TILE["k"]:
+        rows, columns, depth = (-(-size // STEP[axis]) * STEP[axis] for axis, size in (("m", m), ("n", n), ("k", k)))
+        return {"BM": rows, "BN": columns, "BK": depth}
     columns = WIDE if n > WIDE else BLOCK["BN"]
     return {"BM": _covering(m, BLOCK["BM"]), "BN": _covering(n, columns), "BK": _covering(k, BLOCK["BK"])}

@@ -658,6 +658,35 @@ PyGetSetDef launcher_properties[] = {
 
 PyTypeObject launcher_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
 
+// What Python code that chooses between launchers keys its choices on.
+PyObject* layout(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+  int64_t words[kMaximumAxes];
+  size_t length = 0;
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    if (arguments[i] == Py_None) {
+      words[length++] = -1;
+      if (length == kMaximumAxes) Py_RETURN_NONE;
+      continue;
+    }
+    if (!PyArray_CheckExact(arguments[i])) Py_RETURN_NONE;
+    PyArrayObject* array = reinterpret_cast<PyArrayObject*>(arguments[i]);
+    const size_t rank = static_cast<size_t>(PyArray_NDIM(array));
+    if (length + 2 * rank + 2 > kMaximumAxes) Py_RETURN_NONE;
+    words[length++] = static_cast<int64_t>(rank) << 32 | PyArray_DESCR(array)->type_num;
+    for (size_t axis = 0; axis < rank; ++axis) {
+      words[length++] = PyArray_DIMS(array)[axis];
+      words[length++] = PyArray_STRIDES(array)[axis];
+    }
+  }
+  return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(words), static_cast<Py_ssize_t>(length * sizeof(int64_t)));
+}
+
+PyMethodDef functions[] = {
+    {"layout", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(layout)), METH_FASTCALL,
+     "layout(*arrays): their shapes, strides and element types, as bytes; an array may be None. None if one is no plain\n"
+     "NumPy array."},
+    {nullptr, nullptr, 0, nullptr}};
+
 }  // namespace
 
 bool register_dtype(const char* name, PyObject* descriptor) {
@@ -691,6 +720,7 @@ bool add_launcher_type(PyObject* module) {
   if (PyType_Ready(&launcher_type) != 0) return false;
   miss = PyObject_CallNoArgs(reinterpret_cast<PyObject*>(&PyBaseObject_Type));
   return miss != nullptr && PyModule_AddObjectRef(module, "MISS", miss) == 0 &&
+         PyModule_AddFunctions(module, functions) == 0 &&
          PyModule_AddObjectRef(module, "Launcher", reinterpret_cast<PyObject*>(&launcher_type)) == 0;
 }
 

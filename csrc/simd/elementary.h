@@ -87,9 +87,20 @@ template <class V> OD_INLINE V expm1_tail(V r) {
                      0x1.27e4d119b37bdp-22, 0x1.af5fce03c0cfap-26, 0x1.1f8437cc66024p-29);
 }
 // e^x 2^extra
-template <class V> OD_INLINE V exp_scaled(V x, element<V> extra) {
-  if constexpr (is_single<V>) x = at_most(at_least(x, -105.0f), 90.0f);
-  else x = at_most(at_least(x, -746.0), 711.0);
+template <bool Negative = false, class V> OD_INLINE V exp_scaled(V x, element<V> extra) {
+  typedef element<V> T;
+  if constexpr (!Negative) x = at_most(x, is_single<V> ? T(90) : T(711));
+#if defined(OD_AVX512_MATH)
+  // How many operations wait for one another decides the speed here. So small x are not cut off first: what becomes of
+  // them is nonsense, which the last instruction takes for 0.
+  if constexpr (is_single<V>) {
+    const auto kept = __builtin_ia32_cmpps512_mask(x, constant<V>(-105.0f), 5, -1, 4);  // not less: NaN is kept
+    const exp_parts<V> part = reduce_exp(x);
+    const V r = part.r, p = mul_add(mul_add(exp_tail(r), r, constant<V>(1)), r, constant<V>(1));
+    return __builtin_ia32_scalefps512_mask(p, extra ? V(part.n + extra) : part.n, V{}, kept, 4);
+  }
+#endif
+  x = at_least(x, is_single<V> ? T(-105) : T(-746));
   const exp_parts<V> part = reduce_exp(x);
   const V r = part.r, p = mul_add(mul_add(exp_tail(r), r, constant<V>(1)), r, constant<V>(1));
   return scale(p, extra ? V(part.n + extra) : part.n);
@@ -109,6 +120,14 @@ struct exp_step {
   template <class V> OD_MEMBER V operator()(V x) const {
     if constexpr (is_single<V>) return exp_scaled(x, 0);
     else return exp_precise<false>(x);
+  }
+};
+
+// For x <= 0 or NaN.
+struct exp_nonpositive_step {
+  template <class V> OD_MEMBER V operator()(V x) const {
+    if constexpr (is_single<V>) return exp_scaled<true>(x, 0);
+    else return exp_precise<true>(x);
   }
 };
 
@@ -776,6 +795,7 @@ struct pow_float_step {
 // The largest errors seen, in ulp, over the whole range.
 //                          float  (baseline)  double (baseline)
 OD_ELEMENTARY(exp)      //   0.9    1.2         0.9    0.9
+OD_ELEMENTARY(exp_nonpositive)
 OD_ELEMENTARY(exp2)     //   0.9    1.1         0.8    1.0
 OD_ELEMENTARY(expm1)    //   1.4    1.4         1.6    1.6
 OD_ELEMENTARY(log)      //   0.9    1.0         0.8    0.8

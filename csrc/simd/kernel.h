@@ -23,7 +23,7 @@ OD_INLINE i64 slice_high(i64 start, i64 step, i64 length, i64 size) {
 
 // A tensor of so many bytes displaces what the caches hold, and reading its lines only to overwrite them costs a third of
 // the memory's time: stores to it go past the caches.
-OD_INLINE bool is_huge(i64 bytes) { return bytes >= i64(16) << 20; }
+OD_INLINE bool is_huge(i64 bytes) { return bytes >= i64(8) << 20; }
 template <int L, class S> OD_INLINE void store_past(S* p, vec<register_of<S>, L> v, bool streams) {
   if (streams) store_stream<L>(p, v);
   else store<L>(p, v);

@@ -29,6 +29,7 @@ from opdsl.targets.cpu.expressions import Stored
 from opdsl.targets.cpu.facts import is_inline, tensor_index, tensor_of
 from opdsl.targets.cpu.loop_ir import Buffer, Root
 from opdsl.targets.cpu.places import location_comment
+from opdsl.targets.cpu.ranges import constant
 
 if TYPE_CHECKING:
     from opdsl.targets.cpu.lowering import Lowering
@@ -303,8 +304,8 @@ class Dots:
 
     def _scalar_text(self, value: Value) -> str:
         """A scalar's C++ text; constants may not have been reached yet."""
-        constant = self.lowering.expressions.constant(value)
-        return f"od::i64({constant})" if constant is not None else self.lowering.expressions.scalars[value].text
+        known = constant(self.lowering.facts, value)
+        return f"od::i64({known})" if known is not None else self.lowering.expressions.scalars[value].text
 
     def _free_axes(self, copy: Copy, op: Op, order: Sequence[int]) -> list[int]:
         """The fastest axes of a grid, as far as a copy does not depend on them."""
@@ -383,7 +384,7 @@ class Dots:
         if parent is None or parent[0].name != "for" or len(users) != 1 or buffer.strides[-1] != 1:
             return False
         loop, (add, region) = parent[0], users[0]
-        step = self.lowering.expressions.constant(loop.operands[2])
+        step = constant(self.lowering.facts, loop.operands[2])
         if add not in self.fused or region is not body or step is None or step <= 0 or not self._is_zero(init):
             return False
         place = body.arguments.index(argument) - 1
@@ -479,7 +480,7 @@ class Dots:
         level = 0
         for dim, (spec, operand) in enumerate(tensor_index(op)):
             register = expressions.scalars[operand]
-            if expressions.constant(operand) != 0:
+            if constant(expressions.facts, operand) != 0:
                 parts.append(f"{register.text} * {tensor.strides[dim]}")
                 level = max(level, register.level)
             if isinstance(spec, Point):

@@ -16,7 +16,7 @@ from opdsl.targets.cpu.code import REGISTER, STORAGE, Code, Register
 from opdsl.targets.cpu.coordinates import access_coordinates, operand_coordinates
 from opdsl.targets.cpu.facts import Facts, tensor_index, tensor_of
 from opdsl.targets.cpu.loop_ir import Buffer, Coordinates, Index, LoopVariable
-from opdsl.targets.cpu.ranges import is_nonnegative
+from opdsl.targets.cpu.ranges import constant, ends_below, is_nonnegative, loop_bounds, never_positive
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Expressions:
         self.stored: dict[Value, Stored] = {}
         self.loops = Loops()
         self.nest_level = 0  # of the block that the nest being emitted is
+        self.read_again: set[Op] = set()  # copy_ins of the current nests that more than one of their loops reads
         self.first_readings: dict[tuple[Op, int], LoopVariable | None] = {}
         self.second_readings: dict[tuple[Op, int], LoopVariable | None] = {}
         self.holding: frozenset[Value] = frozenset()  # comparisons that hold everywhere in the nest at hand
@@ -166,6 +167,8 @@ class Expressions:
             return self._random(op, operands, level, vector)
         if name == "div" and vector and operands[1].level < level:
             return self._divide(dtype, operands, level, hint)
+        if name == "exp" and vector and never_positive(self.facts, op.operands[0]):
+            name = "exp_nonpositive"
         kind = operands[-1].dtype
         return self.define(hint, dtype, vector, arithmetic.elementwise(name, texts, kind, vector), level)
 
@@ -283,10 +286,9 @@ class Expressions:
         tensor = self.tensors[tensor_of(op)]
         spec, start = tensor_index(op)[dim]
         assert isinstance(spec, Slice)
-        constant = self.constant(start)
         size = tensor.keys[dim]
         last = (spec.length - 1) * spec.step
-        if constant is not None and isinstance(size, int) and 0 <= constant < size - last:
+        if last >= 0 and is_nonnegative(self.facts, start) and ends_below(self.facts, start, last + 1, size):
             return None
         register = self.scalars[start]
         key = (register.text, spec.length, spec.step, size)
@@ -301,10 +303,6 @@ class Expressions:
             known = self.code.remember(("clip", key), Register(f"{low},{high}", i64, False, register.level))
         low, high = known.text.split(",")
         return Clip(key, low, high)
-
-    def constant(self, value: Value) -> int | None:
-        op = self.facts.op(value)
-        return int(op.attributes["value"]) if op is not None and op.name == "constant" else None
 
     def access(self, op: Op, at: Coordinates) -> Access:
         """Where an access goes at `at`, and what of it lies inside the tensor."""
@@ -324,7 +322,7 @@ class Expressions:
             if isinstance(spec, Slice):
                 assert place is not None
                 start = self.scalars[operand]
-                if self.constant(operand) != 0:
+                if constant(self.facts, operand) != 0:
                     parts_by_level.setdefault(start.level, []).append(f"{start.text} * {stride}")
                 step = f"{spec.step} * {stride}" if spec.step != 1 else stride
                 for variable, factor in place.terms:
@@ -340,9 +338,7 @@ class Expressions:
             elif isinstance(spec, Point):
                 index = self.scalars[operand]
                 parts_by_level.setdefault(index.level, []).append(f"{index.text} * {stride}")
-                constant = self.constant(operand)
-                extent = tensor.keys[dim]
-                if constant is None or not isinstance(extent, int) or not 0 <= constant < extent:
+                if not (is_nonnegative(self.facts, operand) and ends_below(self.facts, operand, 1, tensor.keys[dim])):
                     conditions.append((f"od::inside({index.text}, {size})", index.level))
             else:
                 assert isinstance(spec, Gather)
@@ -471,7 +467,7 @@ class Expressions:
         unit = access.stride == "1"
         if unit:
             self._fetch_next_row(op, at, access, level)
-            if self.loops.limit is None and self.facts.has_known_place(op):
+            if self.loops.limit is None and op not in self.read_again and self.facts.has_known_place(op):
                 self.code.line(f"od::prefetch_ahead({access.pointer});", level)
         if self.loops.limit is None:
             text = (
@@ -500,15 +496,24 @@ class Expressions:
             for variable in (place.variables if place is not None else ())
             if variable is not lane and self.loops.level[variable] < level and place == Index.of(variable)
         ]
-        if not rows or self.loops.limit is not None:
+        # A row alone in its tile: the next one is that of the next task.
+        tasks = [
+            (-1, dim)
+            for dim, (spec, start) in enumerate(tensor_index(op))
+            if (isinstance(spec, Point) or (isinstance(spec, Slice) and spec.length == 1))
+            and (bounds := loop_bounds(self.facts, start)) is not None
+            and constant(self.facts, bounds[2]) == 1
+        ]
+        if not (rows or tasks) or self.loops.limit is not None:
             return
-        first = self.first_readings.setdefault((op, rows[-1][0]), lane)
-        if first is lane or self.second_readings.setdefault((op, rows[-1][0]), lane) is not lane:
+        place = rows[-1][0] if rows else -1
+        first = self.first_readings.setdefault((op, place), lane)
+        if first is lane or self.second_readings.setdefault((op, place), lane) is not lane:
             return
-        _, dim = max(rows)
+        _, dim = max(rows or tasks)
         spec, _ = tensor_index(op)[dim]
-        assert isinstance(spec, Slice)
-        self.code.line(f"od::prefetch_far({access.pointer} + {spec.step} * {access.tensor.strides[dim]});", level)
+        step = spec.step if isinstance(spec, Slice) else 1
+        self.code.line(f"od::prefetch_far({access.pointer} + {step} * {access.tensor.strides[dim]});", level)
 
     def store_tensor(self, op: Op, at: Coordinates, register: Register, ordered: bool) -> None:
         """One element or vector of a copy_out. `ordered`: nobody else writes at the same time, no atomics needed."""

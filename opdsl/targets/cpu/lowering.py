@@ -20,6 +20,7 @@ from opdsl.targets.cpu.isa import Isa, entry_name
 from opdsl.targets.cpu.loop_ir import ZERO, Buffer, Index, LoopVariable, Root, make_buffer
 from opdsl.targets.cpu.nests import Nests
 from opdsl.targets.cpu.places import location_comment
+from opdsl.targets.cpu.ranges import constant
 from opdsl.targets.cpu.storage import choose_stored
 from opdsl.targets.cpu.transposition import emit as emit_transposed
 from opdsl.targets.cpu.transposition import transposed_loads
@@ -684,7 +685,7 @@ class Lowering:
         for line in self.dots.never_written(body.arguments[1:], places, f"{start_text} >= {stop_text}"):
             self.code.line(line)
         self.code.line(location_comment([op.location]))
-        step_constant = self.expressions.constant(step)
+        step_constant = constant(self.facts, step)
         directions = {">": "<", "<": ">"} if step_constant is None else {"": "<" if step_constant >= 0 else ">"}
         for sign, before in directions.items():
             if sign:
@@ -782,6 +783,6 @@ class Lowering:
 
 
 ELEMENTARY = (
-    *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh"),
-    *("cosh", "tanh", "sigmoid", "erf", "atan2", "pow"),
+    *("exp", "exp_nonpositive", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin"),
+    *("acos", "atan", "sinh", "cosh", "tanh", "sigmoid", "erf", "atan2", "pow"),
 )

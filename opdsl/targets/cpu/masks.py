@@ -16,6 +16,7 @@ from opdsl.targets.cpu.expressions import Expressions
 from opdsl.targets.cpu.facts import is_inline
 from opdsl.targets.cpu.fusion import read_values
 from opdsl.targets.cpu.loop_ir import Coordinates, LoopVariable, Nest
+from opdsl.targets.cpu.ranges import constant
 
 COMPARISONS = ("lt", "le", "gt", "ge")
 MOST = 4  # comparisons in one nest: beyond, the test costs more than it saves
@@ -91,9 +92,9 @@ def _condition(
 def _place(expressions: Expressions, value: Value, at: Coordinates) -> Place | None:
     """A tile of i64 as a sum, or None."""
     if isinstance(value.type, ScalarType):
-        constant = expressions.constant(value)
-        if constant is not None:
-            return Place(number=constant)
+        number = constant(expressions.facts, value)
+        if number is not None:
+            return Place(number=number)
         register = expressions.scalars.get(value)
         return Place(scalars={register.text: 1}) if register is not None else None
     op = expressions.facts.op(value)

@@ -71,6 +71,7 @@ class Nests:
             root.lane = self._wanted_lane(root, is_stored, defined)
         tree = build_nests(roots, edges)
         self._store_results(tree, edges)
+        self.expressions.read_again = self._read_again(tree, is_stored)
         self.report.extend(describe(tree))
         outer = self.expressions.loops
         self.expressions.loops = Loops()
@@ -91,6 +92,16 @@ class Nests:
                 self.code.lines(body, 1)
                 self.code.line("}")
         self.expressions.loops = outer
+
+    def _read_again(self, tree: list[Nest | Root], is_stored: Callable[[Value], bool]) -> set[Op]:
+        """The copy_ins that more than one loop reads."""
+        readers: dict[Op, set[Nest]] = {}
+        for root, nests in walk_nests(tree):
+            for value, _ in root_leaves(self.facts, is_stored, root) if nests else ():
+                op = self.facts.op(value)
+                if op is not None and op.name == "copy_in":
+                    readers.setdefault(op, set()).add(nests[-1])
+        return {op for op, nests in readers.items() if len(nests) > 1}
 
     def _block_lines(self, child: Nest | Root, holding: frozenset[Value]) -> list[str]:
         self.expressions.holding = holding
@@ -613,7 +624,8 @@ class Nests:
                 root, self._to_result(root, operands[0]), arithmetic.reduction_identity(kind, dtype), dtype
             )
             name = accumulator.names[0] + COPY
-            self.code.line(f"{name} = {arithmetic.combine(kind, name, term, dtype)};")
+            # The term first: `max` looks for NaN in its first operand, which should not wait for the sum so far.
+            self.code.line(f"{name} = {arithmetic.combine(kind, term, name, dtype)};")
         elif root.kind == "scan":
             self._scan_step(root, accumulator, operands[0], kind)
         elif root.kind == "arg_reduce":
