@@ -32,7 +32,7 @@ class Case:
 
     def ir(self, dtype: str) -> Kernel:
         kernel = getattr(load(self.module), self.kernel)
-        dtypes = {variable: DTYPES[dtype] for variable in kernel.signature.dtype_variables}
+        dtypes = dict.fromkeys(kernel.signature.dtype_variables, DTYPES[dtype])
         values = kernel.check_constexprs(dict(self.constexprs), {})
         result: Kernel = kernel.specialise(dtypes, values)
         return result

@@ -11,13 +11,13 @@ import pytest
 
 pytest.importorskip("triton")
 
+from support.triton_kernels import ARCHES as NAMES
+from support.triton_kernels import CASES
+
 from opdsl.targets.base import find_target
 from opdsl.targets.triton.arch import ARCHES
 from opdsl.targets.triton.compiler import Module, compile_request
 from opdsl.targets.triton.target import disassemble
-
-from support.triton_kernels import ARCHES as NAMES
-from support.triton_kernels import CASES
 
 TENSOR_CORES = {"sm_80": "mma.sync", "sm_90": "wgmma.mma_async", "sm_100": "tcgen05.mma", "gfx942": "mfma"}
 
@@ -70,10 +70,10 @@ def test_loops_get_fewer_buffers_where_shared_memory_is_short() -> None:
 
 def test_calls_without_a_gpu_say_so() -> None:
     import numpy as np
+    from support.acceptance import load
 
     import opdsl as od
     from opdsl.targets.triton.device import device_arch
-    from support.acceptance import load
 
     if device_arch() is not None:
         pytest.skip("there is a GPU")

@@ -13,9 +13,10 @@ import pytest
 
 pytest.importorskip("triton")
 
-import opdsl as od
 from support.acceptance import load
 from support.checks import F16, F32, Guarded, check_bits, check_error, exact_integers, lay_out, real
+
+import opdsl as od
 from tests.fuzz.check import check_program
 from tests.fuzz.sections import generate
 

@@ -9,14 +9,13 @@ import ast
 from pathlib import Path
 
 import pytest
+from support.triton_kernels import CASES
 
 import opdsl as od
 from opdsl.runtime.launch import contiguous_request
 from opdsl.targets.triton.arch import ARCHES
 from opdsl.targets.triton.generate import generate
 from opdsl.targets.triton.source import compile_sizes, evaluate_size
-
-from support.triton_kernels import CASES
 
 GOLDEN = Path(__file__).with_name("golden")
 

@@ -316,9 +316,10 @@ class Writer:
         region = self.facts.region_of[value]
         for operand in maker.operands:
             known = self.table.get(operand)
-            if operand.name != value.name or known is None or not known.is_name or operand in self.facts.kernel.parameters:
+            if operand.name != value.name or known is None or not known.is_name or operand in self.kernel.parameters:
                 continue
-            if len(self.facts.users[operand]) == 1 and self.facts.region_of[operand] is region and operand.type == value.type:
+            dead = len(self.facts.users[operand]) == 1 and self.facts.region_of[operand] is region
+            if dead and operand.type == value.type:
                 return known.text
         return None
 
