@@ -32,6 +32,7 @@ struct Chip {
 
   double l2_read = 1, l2_write = 1, hbm = 1;  // of all cores together, bytes a cycle
   double l2_miss = 0;                         // more latency
+  double miss_rate = 32;                      // bytes a cycle of one core, of what misses the L2
   int64_t l2_bytes = 0, l2_line = 512;
 
   double cube_issue = 0, cube_latency = 0, cube_f32_factor = 4;

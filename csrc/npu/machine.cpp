@@ -230,10 +230,11 @@ bool Machine::start_instruction(Core& core, int pipe, Entry& entry) {
   }
   // A transfer: its data flow when its startup is over and the pipe's last data have arrived.
   L2::Touched read, written;
+  const uint32_t fetch = l2_.begin_fetch();
   for (const Touch& touch : touches_) {
     if (touch.space < GM) continue;
     const int64_t base = program_.tensors[touch.space - GM].address;
-    l2_.touch(base + touch.begin, base + touch.end, touch.write, touch.write ? written : read);
+    l2_.touch(base + touch.begin, base + touch.end, touch.write, touch.write ? written : read, fetch);
     (touch.write ? written_bytes : read_bytes) += touch.end - touch.begin;
   }
   l2_hits += read.hits + written.hits;
@@ -243,16 +244,20 @@ bool Machine::start_instruction(Core& core, int pipe, Entry& entry) {
   const bool writes = written.hits + written.misses > 0;
   // Written lines come from the core whole, so only what is read is fetched; dirty lines that make room go out.
   const double outside = double(read.misses + read.written_back + written.written_back) * line;
-  const double shared = effect.bytes / (writes ? chip_.l2_write : chip_.l2_read) + outside / chip_.hbm;
-  const double alone = effect.bytes / effect.path->rate;
+  // What misses the L2 comes at the rate of a core's own requests, after what hits.
+  const double lines = double(read.hits + read.misses), hits = lines > 0 ? double(read.hits) / lines : 1;
+  double alone = effect.bytes * hits / effect.path->rate + double(read.misses) * line / chip_.miss_rate;
   const double startup = effect.path->startup + (read.misses ? chip_.l2_miss : 0);
   state.move_issued = start;
   state.move_start = std::max(start + startup, state.finish);
+  alone = std::max(alone, read.until - state.move_start);
+  l2_.expect(fetch, state.move_start + alone);
   state.move_wait = alone;
   state.moving = true;
   state.move_word = entry.word;
   state.move_bytes = effect.moved;
-  traffic_.add(core.index * PIPES + pipe, std::max(state.move_start, traffic_.now()), alone, shared);
+  traffic_.add(core.index * PIPES + pipe, std::max(state.move_start, traffic_.now()), alone,
+               writes ? 0 : effect.bytes / chip_.l2_read, writes ? effect.bytes / chip_.l2_write : 0, outside / chip_.hbm);
   pop(core, pipe, start);
   return true;
 }

@@ -13,6 +13,7 @@ class L2 {
  public:
   struct Touched {
     int64_t hits = 0, misses = 0, written_back = 0;  // lines
+    double until = 0;                                // when what others are fetching will be there
   };
 
   void resize(int64_t bytes, int64_t line) {
@@ -23,19 +24,27 @@ class L2 {
 
   int64_t line() const { return line_; }
 
-  void touch(int64_t begin, int64_t end, bool write, Touched& touched) {
-    for (int64_t line = begin / line_; line * line_ < end; ++line) touch_line(line, write, touched);
+  // `fetch`: the number of the transfer, from `begin_fetch`; 0: none. Its lines are there when `expect` says.
+  void touch(int64_t begin, int64_t end, bool write, Touched& touched, uint32_t fetch = 0) {
+    for (int64_t line = begin / line_; line * line_ < end; ++line) touch_line(line, write, touched, fetch);
   }
+
+  uint32_t begin_fetch() {
+    expected_.push_back(0);
+    return uint32_t(expected_.size() - 1);
+  }
+
+  void expect(uint32_t fetch, double time) { expected_[fetch] = time; }
 
  private:
   static constexpr int kWays = 16;
   struct Way {
     int64_t line = -1;
-    uint32_t used = 0;
+    uint32_t used = 0, fetch = 0;
     bool dirty = false;
   };
 
-  void touch_line(int64_t line, bool write, Touched& touched) {
+  void touch_line(int64_t line, bool write, Touched& touched, uint32_t fetch) {
     // A multiplication spreads lines a power of two apart over the sets.
     const uint64_t hash = uint64_t(line) * 0x9E3779B97F4A7C15ull;
     Way* set = &ways_[(uint64_t)(((unsigned __int128)hash * (uint64_t)sets_) >> 64) * kWays];
@@ -46,32 +55,35 @@ class L2 {
         set[way].used = clock_;
         set[way].dirty |= write;
         ++touched.hits;
+        touched.until = std::max(touched.until, expected_[set[way].fetch]);
         return;
       }
       if (set[way].line < 0 ? oldest->line >= 0 || oldest->used > set[way].used : oldest->line >= 0 && set[way].used < oldest->used)
         oldest = &set[way];
     }
     if (oldest->line >= 0 && oldest->dirty) ++touched.written_back;
-    *oldest = {line, clock_, write};
+    *oldest = {line, clock_, write ? 0 : fetch, write};
     ++touched.misses;
   }
 
   int64_t line_ = 512, sets_ = 1;
   uint32_t clock_ = 0;
   std::vector<Way> ways_;
+  std::vector<double> expected_{0};  // by number of a transfer: its end
 };
 
-// Transfers that run at a time. Each has its own shortest time (`alone`) and needs so much of what is shared (`shared`, in
-// cycles of all of the memory system). The shared part is split evenly, but nobody gets more than it can use.
+// Transfers that run at a time. Each has its own shortest time (`alone`), and needs so much of what all cores share: of the
+// L2's ways out and in, and of HBM (`out`, `in`, `hbm`: cycles of all of it). Each is split evenly, but nobody gets more than
+// it can use.
 class Traffic {
  public:
   struct Transfer {
     int id = 0;
-    double start = 0, alone = 0, shared = 0, left = 1, rate = 0;
+    double start = 0, alone = 0, out = 0, in = 0, hbm = 0, left = 1, rate = 0;
   };
 
-  void add(int id, double start, double alone, double shared) {
-    waiting_.push_back({id, start, std::max(alone, 1e-9), std::max(shared, 1e-12), 1, 0});
+  void add(int id, double start, double alone, double out, double in, double hbm) {
+    waiting_.push_back({id, start, std::max(alone, 1e-9), out, in, hbm, 1, 0});
     std::push_heap(waiting_.begin(), waiting_.end(), later);
   }
 
@@ -124,22 +136,31 @@ class Traffic {
   }
 
   void share() {
+    for (Transfer& transfer : running_) transfer.rate = 1 / transfer.alone;
+    full_ = false;
+    split(&Transfer::hbm);
+    split(&Transfer::out);
+    split(&Transfer::in);
+  }
+
+  // Fair share of one resource: fills up those that want the least first.
+  void split(double Transfer::* need) {
     double wanted = 0;
-    for (const Transfer& transfer : running_) wanted += transfer.shared / transfer.alone;
-    full_ = wanted > 1;
-    if (!full_) {
-      for (Transfer& transfer : running_) transfer.rate = 1 / transfer.alone;
-      return;
-    }
-    // Fair share: fill up those that want the least first.
     order_.clear();
-    for (size_t i = 0; i < running_.size(); ++i) order_.push_back({running_[i].shared / running_[i].alone, i});
+    for (size_t i = 0; i < running_.size(); ++i) {
+      const double want = running_[i].*need * running_[i].rate;
+      if (want <= 0) continue;
+      wanted += want;
+      order_.push_back({want, i});
+    }
+    if (wanted <= 1) return;
+    full_ = true;
     std::sort(order_.begin(), order_.end());
     double capacity = 1;
     size_t count = order_.size();
     for (const auto& [want, i] : order_) {
       const double got = std::min(want, capacity / double(count));
-      running_[i].rate = got / running_[i].shared;
+      running_[i].rate = got / (running_[i].*need);
       capacity -= got;
       --count;
     }
