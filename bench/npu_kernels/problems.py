@@ -1,0 +1,288 @@
+"""From a row of published measurements to a program and arguments: which kernel it is, its shapes and its schedule."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from opdsl import npu
+from opdsl.npu.chip import Chip
+
+from .elementwise import elementwise
+from .gemm import Schedule, gemm
+
+DTYPES = {"float16": "f16", "half": "f16", "bfloat16": "bf16", "float32": "f32", "float": "f32"}
+DTYPES |= {"int8": "i8", "int32": "i32"}
+PIPES = {"cube_ratio": "M", "mte1_ratio": "MTE1", "mte2_ratio": "MTE2", "fixpipe_ratio": "FIX"}
+FAMILIES = (
+    ("attention", r"flash_attention|mha|gqa"),
+    ("softmax/norm", r"softmax|norm"),
+    ("conv", r"conv"),
+    ("several chips", r"all_gather|allgather|reduce_scatter|all_?reduce"),
+    ("gemm", r"gemm|matmul"),
+    ("elementwise", r"add|exp|gelu|maximum|mish|sigmoid|sqrt|swi_glu|rotary"),
+)
+
+
+class Inexpressible(Exception):
+    """Why there is no prediction."""
+
+
+@dataclass
+class Row:
+    """A published measurement, all as written, and what comes of it."""
+
+    kernel: str
+    shape: str
+    dtype: str
+    chip: str
+    cores: str
+    metric: str
+    value: str
+    unit: str
+    source: str = ""
+    note: str = ""
+    predicted: float | None = None
+    reason: str = ""
+    seconds: float = 0.0
+
+
+def family_of(kernel: str) -> str:
+    return next((family for family, pattern in FAMILIES if re.search(pattern, kernel)), "other")
+
+
+def predict(row: Row) -> float:
+    """The metric of a row, in its unit. Raises Inexpressible."""
+    problem = next((problem for pattern, problem in PROBLEMS if re.fullmatch(pattern, row.kernel)), None)
+    if problem is None:
+        raise Inexpressible("no kernel of this kind is written")
+    result, operations = problem(row)
+    if row.metric == "time":
+        return float(result.microseconds)
+    if row.metric == "throughput":
+        return float(operations / result.microseconds / 1e6)
+    if row.metric == "l2_hit":
+        return 100 * result.l2_hit_rate
+    if row.metric in PIPES:
+        return 100 * result.busy_share(PIPES[row.metric])
+    if row.metric == "mte2_time":
+        return result.busy_share("MTE2") * result.microseconds
+    raise Inexpressible(f"there is no prediction of {row.metric}")
+
+
+Predicted = tuple[npu.Result, float]
+
+
+# ---- chips, shapes and runs
+
+
+def chip_of(row: Row) -> str:
+    if "9362" in row.chip:
+        return "910_9362"
+    return "910b1" if "A3" in row.chip or "910B1" in row.chip else "910b2"
+
+
+@functools.cache
+def described(name: str) -> Chip:
+    if name != "910_9362":
+        return npu.find_chip(name)
+    # 20 cores at 1500 MHz, as 910B4; with the L2 and the memory of 910B2, whose L2 goes with the cores and the clock.
+    small, whole = npu.find_chip("910b4"), npu.find_chip("910b2").data["memory"]
+    speed = 20 / 24 * 1500 / 1800
+    rates = {name: whole[name] * speed for name in ("l2_read_gbs", "l2_write_gbs")}
+    return replace(small, data={**small.data, "memory": {**whole, **rates}})
+
+
+def shapes_of(row: Row) -> list[Any]:
+    try:
+        shapes: list[Any] = json.loads(row.shape)
+    except json.JSONDecodeError:
+        raise Inexpressible(f"the shape {row.shape!r} is not one that this reads") from None
+    return shapes
+
+
+def dtype_of(row: Row) -> str:
+    dtype = DTYPES.get(row.dtype.split("->")[0])
+    if dtype is None:
+        raise Inexpressible(f"the dtype {row.dtype} is none of these kernels'")
+    return dtype
+
+
+def attribute(row: Row, name: str, default: Any = None) -> Any:
+    """From the note, which is JSON, sometimes cut off."""
+    found = re.search(rf'"{name}"\s*:\s*("[^"]*"|[-\w.]+)', row.note)
+    if not found:
+        return default
+    try:
+        return json.loads(found[1])
+    except json.JSONDecodeError:
+        return default
+
+
+def empty(*shape: int, dtype: str) -> npu.ShapeOnly:
+    return npu.ShapeOnly(shape, dtype)
+
+
+def run(program: npu.Program, arguments: list[npu.ShapeOnly], chip: str) -> npu.Result:
+    return npu.run(program, arguments, chip=described(chip), values=False, l2="cold")
+
+
+# ---- matrix products
+
+TILES = ((128, 256), (256, 128), (128, 128), (64, 256), (256, 64))
+
+@functools.cache
+def product(
+    chip: str, m: int, n: int, k: int, dtype: str, out: str, schedule: Schedule, transposed: bool, blocks: int = 0
+) -> npu.Result:
+    program = gemm(described(chip), schedule, dtype=dtype, out=out, transposed=transposed, blocks=blocks)
+    b = (n, k) if transposed else (k, n)
+    arguments = [empty(m, k, dtype=dtype), empty(*b, dtype=dtype), empty(m, n, dtype=out)]
+    return run(program, arguments, chip)
+
+
+def tuned(chip: str, m: int, n: int, dtype: str) -> Schedule:
+    """As a library chooses: the tile with the least time, where all of a wave's tiles take the longer of multiplying
+    and of loading at the L2's rate."""
+    data = described(chip)
+    share = float(data.data["memory"]["l2_read_gbs"]) * 1e3 / data.clock_mhz / data.cores["aic"]
+    width = {"i8": 1, "f32": 4}.get(dtype, 2)
+
+    def cost(tile: tuple[int, int]) -> float:
+        waves = -(-(-(-m // tile[0]) * -(-n // tile[1])) // data.cores["aic"])
+        high, wide = min(tile[0], -(-m // 16) * 16), min(tile[1], -(-n // 16) * 16)
+        lines = max(wide * width, 512)  # rows of b that are shorter take whole lines of the L2, too
+        return waves * max(high * wide * width / 8192 * (2 if dtype == "f32" else 1), (high * width + lines) / share)
+
+    tile = min(TILES, key=cost)
+    deep = 256 * 2 // width
+    return Schedule(m=tile[0], n=tile[1], k_a=deep, k_b=deep, k_l0=64 * 2 // width)
+
+
+def library_product(row: Row) -> Predicted:
+    """torch_npu's product, or a quantised one."""
+    shapes = shapes_of(row)
+    a, b = shapes[0], shapes[1]
+    if len(a) > 2:
+        raise Inexpressible("products of a batch of matrices are not written")
+    m, k, n = a[0], a[1], b[1]
+    dtype = dtype_of(row)
+    out = "f16" if dtype == "i8" else dtype
+    return product(chip_of(row), m, n, k, dtype, out, tuned(chip_of(row), m, n, dtype), False), 2.0 * m * n * k
+
+
+LADDER = {
+    "gemm_step1_single": Schedule(k_a=512, l1=1, l0=1, swizzle=0, automatic=True),
+    "gemm_step2_doublebuf": Schedule(k_a=512, swizzle=0, automatic=True),
+    "gemm_step3_swizzle": Schedule(k_a=512, automatic=True),
+    "gemm_step4_manual": Schedule(k_a=512),
+    "gemm_ABt_autosync": Schedule(k_a=512, automatic=True),
+    "gemm_ABt_manualsync": Schedule(k_a=512),
+}
+
+
+def pto_dsl_product(row: Row) -> Predicted:
+    """[M, K] x [N, K] of PTO-DSL, with the tiles of its steps; torch.matmul beside them as a library tunes it."""
+    found = re.fullmatch(r"\[(\d+),(\d+)\]x\[(\d+),(\d+)\]", row.shape)
+    if found:
+        m, k, n = int(found[1]), int(found[2]), int(found[3])
+    elif row.shape == "N=K=16384":
+        m, k, n = 2176, 16384, 16384  # M is not published
+    else:
+        raise Inexpressible(f"the shape {row.shape!r} is not one that this reads")
+    schedule = LADDER.get(row.kernel) or tuned(chip_of(row), m, n, "f16")
+    return product(chip_of(row), m, n, k, "f16", "f16", schedule, True), 2.0 * m * n * k
+
+
+def pto_isa_product(row: Row) -> Predicted:
+    """Cubes of hicann/pto-isa's gemm_performance: f32 out, the cores a grid of 4 x 6 blocks."""
+    side = int(row.shape.split("^")[0])
+    schedule = Schedule(grid=(4, 6))
+    return product(chip_of(row), side, side, side, "f16", "f32", schedule, False), 2.0 * side**3
+
+
+def guide_product(row: Row) -> Predicted:
+    """The developer guide's cases, those whose schedule is known and that the emulator has the instructions for."""
+    found = re.fullmatch(r"M(\d+) N(\d+) K(\d+)", row.shape)
+    if not found:
+        raise Inexpressible(f"the shape {row.shape!r} is not one that this reads")
+    m, n, k = (int(number) for number in found.groups())
+    if "UnitFlag on" in row.note:
+        raise Inexpressible("unit flags are not modelled")
+    for word, reason in (
+        ("AIV", "a kernel that lays out a on vector cores first is not written"),
+        ("IBShare", "shared buffers of b are not written"),
+        ("splitK", "its schedule is not published"),
+        ("4 cores", "its schedule is not published"),
+    ):
+        if word in row.note:
+            raise Inexpressible(reason)
+    schedule = tuned(chip_of(row), m, n, "f16")
+    if row.note.startswith("Norm"):
+        schedule = replace(schedule, k_a=64, k_b=64)
+    return product(chip_of(row), m, n, k, "f16", "f16", schedule, False, int(row.cores)), 2.0 * m * n * k
+
+
+def refuse(reason: str) -> Callable[[Row], Predicted]:
+    def problem(row: Row) -> Predicted:
+        raise Inexpressible(reason)
+
+    return problem
+
+
+# ---- elementwise
+
+
+@functools.cache
+def pointwise(chip: str, name: str, dtype: str, n: int) -> npu.Result:
+    program = elementwise(described(chip), name, dtype)
+    return run(program, [empty(n, dtype=dtype)] * len(program.arguments), chip)
+
+
+def elementwise_problem(row: Row) -> Predicted:
+    name = row.kernel
+    if row.shape.startswith("39.3M"):
+        return pointwise(chip_of(row), "add", "f32", 39321600), 0.0
+    shapes = shapes_of(row)
+    if len(shapes) > 1 and shapes[0] != shapes[1]:
+        raise Inexpressible("broadcasting is not written")
+    return pointwise(chip_of(row), name, dtype_of(row), prod(shapes[0])), 0.0
+
+
+def vector_add(row: Row) -> Predicted:
+    program = elementwise(described("910b2"), "add", "f32", depth=1 if "single" in row.kernel else 2)
+    return run(program, [empty(39321600, dtype="f32")] * 3, "910b2"), 0.0
+
+
+def swi_glu_problem(row: Row) -> Predicted:
+    shape, dtype = shapes_of(row)[0], dtype_of(row)
+    axis = attribute(row, "dim", -1) % len(shape)
+    inner = prod(shape[axis:])
+    outer = prod(shape[:axis])
+    halves = "flat" if outer == 1 else "rows"
+    program = elementwise(described(chip_of(row)), "swi_glu", dtype, halves=halves)
+    if halves == "rows" and inner // 2 * {"f32": 4}.get(dtype, 2) > 16384:
+        raise Inexpressible("halves that do not fit UB in one piece are not written")
+    arguments = [empty(outer, inner, dtype=dtype), empty(outer, inner // 2, dtype=dtype)]
+    if halves == "flat":
+        arguments = [empty(2, inner // 2, dtype=dtype), empty(1, inner // 2, dtype=dtype)]
+    return run(program, arguments, chip_of(row)), 0.0
+
+
+PROBLEMS: tuple[tuple[str, Callable[[Row], Predicted]], ...] = (
+    (r"gemm|quant_matmul", library_product),
+    (r"gemm_(step.*|ABt_.*|torch\.matmul)", pto_dsl_product),
+    (r"gemm_pto", pto_isa_product),
+    (r"gemm_ascendc", guide_product),
+    (r"gemm_catlass", refuse("b lies in fractals in global memory, and the tile shapes are not published")),
+    (r"weight_quant_batch_matmul", refuse("products with weights unpacked on vector cores are not written")),
+    (r".*(gather|reduce|scatter).*", refuse("it needs several chips: one is emulated")),
+    (r"add_(single|double)_buffer|torch\.add", vector_add),
+    (r"add|maximum|sqrt|sigmoid|gelu|mish|exp", elementwise_problem),
+    (r"swi_glu", swi_glu_problem),
+)
