@@ -13,6 +13,8 @@ from opdsl.cli.loading import choose_kernels
 from opdsl.cli.specialising import Options
 
 MEANINGS = {
+    "buffers": "npu: where every tile lies, with its bytes and its line",
+    "program": "npu: the instructions of each kind of core, their pipes and lines",
     "ir": "the tile IR, as the front end makes it",
     "loops": "the loop nests with the tiles that are kept in memory",
     "c++": "the generated C++; `// file.py:LINE` names the kernel's lines",
@@ -23,7 +25,7 @@ MEANINGS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kernel", metavar="FILE[:KERNEL]", help="a Python file, and one of its kernels")
     parser.add_argument("--stage", help="the stage to print (default: a list of the stages); `all` prints all")
-    parser.add_argument("--target", default="cpu", help="cpu, cpu:avx2, ..., interp (default: cpu)")
+    parser.add_argument("--target", default="cpu", help="cpu, cpu:avx2, ..., npu:910b2, ..., interp (default: cpu)")
     specialising.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 

@@ -80,7 +80,7 @@ class Target(Protocol):
 
 
 def target_names() -> tuple[str, ...]:
-    return ("interp", "cpu", "triton")
+    return ("interp", "cpu", "triton", "npu")
 
 
 def find_target(name: str) -> Target:

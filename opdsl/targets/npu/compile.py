@@ -10,11 +10,11 @@ from opdsl.npu.chip import Chip
 from opdsl.npu.program import Program
 from opdsl.passes.pipeline import run_passes
 from opdsl.targets.base import Request
-from opdsl.targets.npu.dependences import Dependence, find_dependences, insert_flags
+from opdsl.targets.npu.dependences import Dependence, answer, find_dependences, insert_flags
 from opdsl.targets.npu.emit import emit
 from opdsl.targets.npu.lowering import Choices, Lowered, Lowering, NeedsSingleCore
 from opdsl.targets.npu.placement import DoesNotFit, Lifetime, explain, place
-from opdsl.targets.npu.prune import number_events, prune
+from opdsl.targets.npu.prune import number_events, prune, runs_of, unanswered
 from opdsl.targets.npu.tree import Barrier, Block, Flag, blocks_of
 
 CHOICES = (Choices(2, True), Choices(1, True), Choices(1, False))
@@ -22,10 +22,19 @@ CHOICES = (Choices(2, True), Choices(1, True), Choices(1, False))
 
 @dataclass(frozen=True)
 class Compiled:
+    """A program with what it was made of. `dependences` are those that flags or barriers stand for."""
+
     program: Program
     lifetimes: Sequence[Lifetime]
     assertions: dict[str, Op]
     kernel: Kernel
+    chip: Chip
+    lowered: Lowered
+    dependences: Sequence[Dependence]
+
+    def without(self, dependence: Dependence) -> Program:
+        """The program without the flags or the barrier of a dependence: what fault injection runs."""
+        return _emit(self.kernel, self.chip, self.lowered, self.lifetimes, frozenset({id(dependence)}))
 
 
 def compile_kernel(request: Request, chip: Chip, record: dict[str, str] | None = None) -> Compiled:
@@ -34,11 +43,17 @@ def compile_kernel(request: Request, chip: Chip, record: dict[str, str] | None =
     lowered, lifetimes = _placed(request, kernel, chip)
     buffers = [life.buffer for life in lifetimes]
     dependences = find_dependences(lowered.program, buffers, request.may_alias)
-    synchronise(lowered.program, dependences, request.may_alias)
-    program = emit(
-        kernel.name, chip, lowered.program, lowered.parameters, lowered.cores, lifetimes, lowered.single_block
+    kept = synchronise(lowered.program, dependences, request.may_alias)
+    program = _emit(kernel, chip, lowered, lifetimes)
+    return Compiled(program, lifetimes, lowered.texts, kernel, chip, lowered, kept)
+
+
+def _emit(
+    kernel: Kernel, chip: Chip, lowered: Lowered, lifetimes: Sequence[Lifetime], omitted: frozenset[int] = frozenset()
+) -> Program:
+    return emit(
+        kernel.name, chip, lowered.program, lowered.parameters, lowered.cores, lifetimes, lowered.single_block, omitted
     )
-    return Compiled(program, lifetimes, lowered.texts, kernel)
 
 
 def _placed(request: Request, kernel: Kernel, chip: Chip) -> tuple[Lowered, list[Lifetime]]:
@@ -50,22 +65,27 @@ def _placed(request: Request, kernel: Kernel, chip: Chip) -> tuple[Lowered, list
         except NeedsSingleCore:
             lowered = Lowering(request, kernel, chip, replace(choices, distribute=False)).lower()
         try:
-            return lowered, place(lowered.program, capacities)
+            return lowered, place(lowered.program, capacities, lowered.in_place)
         except DoesNotFit as error:
             failed = error
     assert failed is not None
     raise explain(failed, kernel.name, kernel.source, chip.name)
 
 
-def synchronise(program: Block, dependences: Sequence[Dependence], tensors_alias: bool) -> None:
-    """Adds the flags and barriers that are needed, and numbers their events."""
+def synchronise(program: Block, dependences: Sequence[Dependence], tensors_alias: bool) -> list[Dependence]:
+    """Adds the flags and barriers that are needed, and numbers their events. Gives the dependences that they are of."""
     insert_flags(program, dependences)
     kept, runs = prune(program, dependences, tensors_alias)
     stay = {id(d) for d in kept}
     missing = frozenset(id(d) for d in dependences if id(d) not in stay)
+    open_ended = unanswered(kept, missing, runs)
+    if open_ended:
+        kept = [*kept, *answer(program, open_ended)]
+        runs = runs_of(program, [*dependences, *kept], tensors_alias)
     left = number_events(kept, missing, runs)
     replaced = {id(d): d for d in left}
     _clean(program, missing, replaced)
+    return [d for d in kept if id(d) not in replaced]
 
 
 def _clean(block: Block, missing: frozenset[int], replaced: dict[int, Dependence]) -> None:

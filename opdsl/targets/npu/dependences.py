@@ -240,3 +240,33 @@ def insert_flags(program: Block, dependences: Sequence[Dependence]) -> None:
 
 def _flag(is_set: bool, dependence: Dependence, node: Node, slot: int | None = None) -> Flag:
     return Flag(is_set, dependence.source, dependence.target, dependence, slot, location=node.location)
+
+
+def answer(program: Block, dependences: Sequence[Dependence]) -> list[Dependence]:
+    """Adds a flag back for each of the dependences: their source pipe sets its event only after the wait before."""
+    answers: dict[int, Dependence] = {}
+    for d in dependences:
+        forward = not d.distance
+        answers[id(d)] = Dependence(d.target, d.source, d.block, d.before, d.after, d.events if forward else 0, d.loop)
+
+    def visit(block: Block) -> None:
+        nodes: list[Node] = []
+        for node in block.nodes:
+            for inner in blocks_of(node):
+                visit(inner)
+            back = answers.get(id(node.dependence)) if isinstance(node, Flag) and node.slot is None else None
+            if back is not None and isinstance(node, Flag) and node.set:
+                nodes.append(_flag(False, back, node))
+            nodes.append(node)
+            if back is not None and isinstance(node, Flag) and not node.set:
+                nodes.append(_flag(True, back, node))
+        block.nodes[:] = nodes
+
+    visit(program)
+    carried = [d for d in answers.values() if d.distance]
+    program.nodes[:] = [
+        *(_flag(True, d, d.before, slot) for d in carried for slot in range(d.distance)),
+        *program.nodes,
+        *(_flag(False, d, d.after, slot) for d in carried for slot in range(d.distance)),
+    ]
+    return list(answers.values())

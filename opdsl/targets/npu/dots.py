@@ -353,7 +353,7 @@ class Dots:
         # n x k in L1: its fractals are those of L0B, in the same order.
         fractals = _up(part.columns, FRACTAL) // FRACTAL
         whole = b.height // FRACTAL
-        for place in range(0, _up(count, block) // block):
+        for place in range(_up(count, block) // block):
             start = (first // block + place) * whole + part.column // FRACTAL
             if fractals == whole:
                 repeat = _up(count, block) // block * fractals

@@ -60,12 +60,14 @@ def emit(
     cores: Sequence[str],
     lifetimes: Sequence[Lifetime],
     single_block: bool,
+    omitted: frozenset[int] = frozenset(),
 ) -> Program:
+    """The program. `omitted`: ids of dependences whose flags or barriers are left out (fault injection)."""
     program = Program(name, chip.name, list(parameters.tensors))
     workspace = _workspace(program, lifetimes)
     for core in cores:
         kind = kind_of(core, chip)
-        program.codes[kind] = Code(kind, _Writer(core, chip, parameters, workspace).code(tree))
+        program.codes[kind] = Code(kind, _Writer(core, chip, parameters, workspace, omitted).code(tree))
         if not chip.split:
             break
     program.parameters = list(parameters.list)
@@ -96,12 +98,18 @@ WORKSPACE_BLOCKS = 64  # at least the blocks of every chip
 
 class _Writer:
     def __init__(
-        self, core: str, chip: Chip, parameters: Parameters, workspace: tuple[Tensor, int] | None
+        self,
+        core: str,
+        chip: Chip,
+        parameters: Parameters,
+        workspace: tuple[Tensor, int] | None,
+        omitted: frozenset[int],
     ) -> None:
         self.core = core
         self.chip = chip
         self.parameters = parameters
         self.workspace = workspace
+        self.omitted = omitted
         self.names = 0
         self.now: dict[Loop, Register] = {}
 
@@ -132,6 +140,8 @@ class _Writer:
         return body
 
     def node(self, node: Node, body: list[Statement]) -> None:
+        if isinstance(node, Flag | Barrier) and id(node.dependence) in self.omitted:
+            return
         if isinstance(node, Scalar):
             body.append(node.compute)
         elif isinstance(node, Instruction):

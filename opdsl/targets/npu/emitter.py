@@ -50,6 +50,7 @@ class Emitter:
         self._blocks: list[Block] = [self.program]
         self.loops: list[Loop] = []
         self._groups = 0
+        self.in_place: list[tuple[Buffer, Buffer, int]] = []  # (result, operand, group): may be the same memory
         self.location: Location = UNKNOWN
         self.s = ScalarUnit(self._append_scalar)
         self.core = "vector"  # which core runs what is issued now

@@ -32,7 +32,7 @@ from opdsl.targets.npu.scalar_unit import constant
 from opdsl.targets.npu.shapes import Shapes
 from opdsl.targets.npu.tiles import Tiles
 from opdsl.targets.npu.transfers import Cut, Transfers
-from opdsl.targets.npu.tree import Block
+from opdsl.targets.npu.tree import Block, Buffer
 from opdsl.targets.npu.values import Affine, BitTile, Spread, Test, Tile, UbTile, Uniform
 
 
@@ -62,7 +62,7 @@ class Lowered:
     parameters: Parameters
     single_block: bool
     cores: tuple[str, ...]
-    workspace: int = 0
+    in_place: list[tuple[Buffer, Buffer, int]] = field(default_factory=list)
     texts: dict[str, Op] = field(default_factory=dict)  # of assertions
 
 
@@ -126,7 +126,7 @@ class Lowering:
         if self.memory.single_core and self.distributed:
             raise NeedsSingleCore
         cores = ("cube", "vector") if self.mixed else ("vector",)
-        return Lowered(self.e.program, self.parameters, not self.distributed, cores, 0, self.texts)
+        return Lowered(self.e.program, self.parameters, not self.distributed, cores, self.e.in_place, self.texts)
 
     def _top(self) -> None:
         for op in self.kernel.body.ops[:-1]:

@@ -37,9 +37,13 @@ class DoesNotFit(Exception):
         self.lifetimes = list(lifetimes)
 
 
-def lifetimes(program: Block) -> list[Lifetime]:
+InPlace = Sequence[tuple[Buffer, Buffer, int]]
+
+
+def lifetimes(program: Block, groups: dict[int, list[int]] | None = None) -> list[Lifetime]:
     """A buffer lives from its first access to its last. One that was made outside of a loop lives through all of it,
-    since the next iteration may want it, and so does one that rotates, since the next iteration is already at it."""
+    since the next iteration may want it, and so does one that rotates, since the next iteration is already at it.
+    `groups` gets the first and last place of each operation."""
     spans: dict[Buffer, list[int]] = {}
     loops: list[tuple[Loop | While, int]] = []
     open_until: list[tuple[Loop | While, set[Buffer], int]] = []
@@ -51,6 +55,8 @@ def lifetimes(program: Block) -> list[Lifetime]:
             if isinstance(node, Instruction):
                 place += 1
                 for access in node.accesses:
+                    if groups is not None and access.group:
+                        groups.setdefault(access.group, [place, place])[1] = place
                     buffer = access.memory
                     if not isinstance(buffer, Buffer):
                         continue
@@ -105,9 +111,45 @@ def _fit(chosen: Sequence[Lifetime], sizes: Mapping[Buffer, int]) -> tuple[dict[
     return addresses, top
 
 
-def place(program: Block, capacities: Mapping[str, int]) -> list[Lifetime]:
+def _shared(found: Sequence[Lifetime], in_place: InPlace, groups: Mapping[int, Sequence[int]]) -> dict[Buffer, Buffer]:
+    """Which buffers take over the place of another: results of operations that are the last to read an operand."""
+    by_buffer = {life.buffer: life for life in found}
+    taken: dict[Buffer, Buffer] = {}
+    used: set[Buffer] = set()
+    for result, operand, group in in_place:
+        first, last = groups.get(group, (0, -1))
+        new, old = by_buffer.get(result), by_buffer.get(operand)
+        if new is None or old is None or new.buffer in taken or operand in used:
+            continue
+        if result.rotates is not None or operand.rotates is not None or result.bytes > operand.bytes:
+            continue
+        if first <= new.first and old.last <= last and old.first < first:
+            taken[result] = operand
+            used.add(operand)
+    return taken
+
+
+def _merged(chosen: Sequence[Lifetime], taken: Mapping[Buffer, Buffer]) -> list[Lifetime]:
+    """One lifetime for buffers that share their place."""
+    spans: dict[Buffer, list[int]] = {}
+    for life in chosen:
+        root = _root(life.buffer, taken)
+        span = spans.setdefault(root, [life.first, life.last])
+        span[0], span[1] = min(span[0], life.first), max(span[1], life.last)
+    return [Lifetime(buffer, first, last) for buffer, (first, last) in spans.items()]
+
+
+def _root(buffer: Buffer, taken: Mapping[Buffer, Buffer]) -> Buffer:
+    while buffer in taken:
+        buffer = taken[buffer]
+    return buffer
+
+
+def place(program: Block, capacities: Mapping[str, int], in_place: InPlace = ()) -> list[Lifetime]:
     """Sets the addresses of all buffers. Raises DoesNotFit."""
-    found = lifetimes(program)
+    groups: dict[int, list[int]] = {}
+    found = lifetimes(program, groups)
+    taken = _shared(found, in_place, groups)
     for space in sorted({life.buffer.space for life in found}):
         chosen = [life for life in found if life.buffer.space == space]
         sizes = {life.buffer: _rounded(life.buffer.bytes, space) * life.buffer.slots for life in chosen}
@@ -119,11 +161,12 @@ def place(program: Block, capacities: Mapping[str, int]) -> list[Lifetime]:
                 life.buffer.address = address
                 address += sizes[life.buffer]
             continue
-        addresses, top = _fit(chosen, sizes)
+        merged = _merged(chosen, taken)
+        addresses, top = _fit(merged, sizes)
         if top > capacities[space]:
-            raise DoesNotFit(space, capacities[space], chosen)
-        for buffer, address in addresses.items():
-            buffer.address = address
+            raise DoesNotFit(space, capacities[space], merged)
+        for life in chosen:
+            life.buffer.address = addresses[_root(life.buffer, taken)]
     return found
 
 
@@ -163,7 +206,8 @@ def largest_fitting(error: DoesNotFit) -> str:
                 shape = " x ".join(str(low if n == extent else n) for n in widest.shape)
             whole = " x ".join(map(str, widest.shape))
             suggestions.append((low / extent, f"{shape} instead of {whole} for {widest.name}"))
-    return max(suggestions)[1] if suggestions else ""
+    best = sorted(suggestions, reverse=True)[:2]
+    return ", or ".join(text for _, text in best)
 
 
 def explain(error: DoesNotFit, kernel: str, source: Source, chip: str) -> CapacityError:

@@ -208,6 +208,7 @@ class Event:
     place: int
     number: int
     known: int
+    slot: int = 0
 
 
 class Run:
@@ -298,13 +299,13 @@ class Run:
                 told = list(seen[agent])
                 told[agent] = marks[agent]
                 posted.setdefault(key, []).append(told)
-                sets.append(Event(place, marks[agent], seen[agent][waiting]))
+                sets.append(Event(place, marks[agent], seen[agent][waiting], step.slot))
             else:
                 marks[waiting] += 1
                 told = posted[key].pop(0)
                 seen[waiting] = [max(x, y) for x, y in zip(seen[waiting], told, strict=True)]
                 seen[waiting][waiting] = marks[waiting]
-                waits.append(Event(place, marks[waiting], 0))
+                waits.append(Event(place, marks[waiting], 0, step.slot))
         return True
 
     def _target(self, dependence: Dependence) -> int:
@@ -323,6 +324,9 @@ def scenarios(program: Block) -> list[Scenario]:
     if loops or found[1:]:
         found += [Scenario(0, (), seed=seed) for seed in range(1, 1 + CHANCES)]
     found += [Scenario(2, (True,), frozenset({id(loop)})) for loop in loops[:3]]
+    inner = frozenset(id(loop) for loop in loops if not (isinstance(loop, Loop) and loop.independent))
+    if inner:
+        found.append(Scenario(3, (True,), inner))
     return found
 
 
@@ -345,14 +349,7 @@ def prune(
     program: Block, dependences: Sequence[Dependence], tensors_alias: bool
 ) -> tuple[list[Dependence], list[Run]]:
     """Those of the dependences whose flags are in the tree that are needed, and the runs that show it."""
-    agents: dict[Agent, int] = {}
-    for dependence in dependences:
-        for name in (dependence.source, dependence.target):
-            agents.setdefault(name, len(agents))
-            agents.setdefault((name[0], "S"), len(agents))
-    _add_agents(program, agents)
-    names = list(agents)
-    runs = [Run(Trace(program, scenario, agents, tensors_alias), names) for scenario in scenarios(program)]
+    runs = runs_of(program, dependences, tensors_alias)
     for run in runs:
         assert run.holds(frozenset()), "a dependence has no flag"
     missing: frozenset[int] = frozenset()
@@ -366,6 +363,37 @@ def prune(
         else:
             missing = fewer
     return [d for d in dependences if id(d) not in missing], runs
+
+
+def runs_of(program: Block, dependences: Sequence[Dependence], tensors_alias: bool) -> list[Run]:
+    """A run of every scenario."""
+    agents: dict[Agent, int] = {}
+    for dependence in dependences:
+        for name in (dependence.source, dependence.target):
+            agents.setdefault(name, len(agents))
+            agents.setdefault((name[0], "S"), len(agents))
+    _add_agents(program, agents)
+    names = list(agents)
+    return [Run(Trace(program, scenario, agents, tensors_alias), names) for scenario in scenarios(program)]
+
+
+def unanswered(dependences: Sequence[Dependence], missing: frozenset[int], runs: Sequence[Run]) -> list[Dependence]:
+    """Those whose event may be set again before it was waited for, in some scenario: a loop between that does not run
+    leaves the setting pipe free to run ahead."""
+    found: dict[int, Dependence] = {}
+    for run in runs:
+        events: dict[int, tuple[list[Event], list[Event]]] = {}
+        run.holds(missing, events)
+        for dependence in dependences:
+            if dependence.barrier or dependence.crosses:
+                continue
+            sets, waits = events.get(id(dependence), ([], []))
+            for slot in {event.slot for event in sets}:
+                mine = [e for e in sets if e.slot == slot]
+                theirs = [e for e in waits if e.slot == slot]
+                if any(following.known < wait.number for wait, following in zip(theirs, mine[1:], strict=False)):
+                    found[id(dependence)] = dependence
+    return list(found.values())
 
 
 def _add_agents(block: Block, agents: dict[Agent, int]) -> None:
@@ -413,7 +441,7 @@ def number_events(dependences: Sequence[Dependence], missing: frozenset[int], ru
 def _may_share(
     a: Dependence, b: Dependence, histories: Sequence[dict[int, tuple[list[Event], list[Event]]]]
 ) -> bool:
-    if a.distance or b.distance or a.events != b.events:
+    if a.distance or b.distance or a.events != b.events or a.block is not b.block:
         return False
     if (a.source, a.target) != (b.source, b.target):
         return False

@@ -236,7 +236,7 @@ class Tiles:
     def copy_lines(self, target: Place, source: Place, size: int, tile: Layout) -> None:
         factor = {8: 2, 4: 1, 2: 1}.get(size)
         if factor is None:  # bytes, as pairs; the last one of an odd row goes with what lies behind it
-            if tile.columns % 2 and tile.rows > 1 or tile.columns % 2:
+            if (tile.columns % 2 and tile.rows > 1) or tile.columns % 2:
                 self._copy_bytes(target, source, tile)
                 return
             moved, columns, pitch = "i16", tile.columns // 2, tile.pitch // 2

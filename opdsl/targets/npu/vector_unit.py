@@ -66,6 +66,7 @@ class VectorUnit:
         operands = [dst, *sources]
         self.group = self.e.new_group()
         size = max(DTYPES[o.dtype].bytes for o in operands)
+        self._note_in_place(dst, sources)
         lanes = REPEAT // size
         whole = [o for o in operands if not o.spread]
         still = [o for o in operands if o.spread]
@@ -95,6 +96,19 @@ class VectorUnit:
             return
         for row in range(rows):
             self._runs(name, row, columns, lanes, dst, sources, scalar, option, reads_dst)
+
+    def _note_in_place(self, dst: Lines, sources: Sequence[Lines]) -> None:
+        """The result may take the place of an operand that is read in step with it, and in no other way."""
+        for source in sources:
+            others = [o for o in sources if o.place.buffer is source.place.buffer]
+            alike = all(
+                not o.spread
+                and (o.pitch, o.place.offset) == (dst.pitch, dst.place.offset)
+                and DTYPES[o.dtype].bytes == DTYPES[dst.dtype].bytes
+                for o in others
+            )
+            if alike and source.place.buffer is not dst.place.buffer and dst.place.offset == 0:
+                self.e.in_place.append((dst.place.buffer, source.place.buffer, self.group))
 
     @staticmethod
     def _blocks(operand: Lines, elements: int) -> int | None:
@@ -209,6 +223,7 @@ class VectorUnit:
     def select(self, tile: Layout, dst: Lines, bits: Place, a: Lines, b: Lines | None, scalar: Operand = 0) -> None:
         """a where the bit is set, else b or the scalar. All of 32-bit elements."""
         self.group = self.e.new_group()
+        self._note_in_place(dst, [a] if b is None else [a, b])
         for row, column, rows, columns, offset in self._bit_steps(tile):
             operands = [dst, a] if b is None else [dst, a, b]
             repeats, count = self._bit_repeats(tile, rows, columns)
