@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from opdsl import _runtime
 from opdsl.runtime.clock import LOADED
 from opdsl.runtime.paths import include_directory, simd_headers
 
@@ -48,24 +47,17 @@ def _stamp() -> tuple[str, float]:
     """The stamp of all files, and when the last of them changed."""
     lines = []
     latest = 0.0
-    headers = include_directory() / "simd"
-    roots = [*(_PACKAGE / name for name in ("ir", "lang", "passes", "runtime", "targets")), headers]
-    files = [(str(_PACKAGE), _PACKAGE.stat()), (str(_runtime.__file__), Path(_runtime.__file__).stat())]
-    for root in roots:
-        files.extend(_files(str(root)))
-    for path, status in files:
-        lines.append(f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}")
-        latest = max(latest, status.st_ctime)
+    for root in (*(_PACKAGE / folder for folder in (*_FRONT_END, *_GENERATOR)), include_directory() / "simd"):
+        for path, status in _files(str(root)):
+            lines.append(f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}")
+            latest = max(latest, status.st_ctime)
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest(), latest
 
 
 def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir():
-                if entry.name != "__pycache__":
-                    yield from _files(entry.path)
-            elif entry.name.endswith((".py", ".h")):
+            if entry.name.endswith((".py", ".h")):
                 yield entry.path, entry.stat()
 
 
