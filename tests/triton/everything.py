@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("triton")
 
-import opdsl.ops
+from opdsl.ops.registry import OPERATORS
 from support.ops import tile_kernel
 from support.triton_kernels import ARCHES as NAMES
 from support.triton_kernels import CASES
@@ -24,11 +24,12 @@ from opdsl.ir.builder import Builder
 from opdsl.ir.core import Value
 from opdsl.ir.ops import OPS, IrError
 from opdsl.ir.types import DTYPES
-from opdsl.lang.kernel import Kernel
 from opdsl.runtime.launch import contiguous_request
+from opdsl.targets.base import Request
 from opdsl.targets.interp.values import NUMPY_DTYPES
 from opdsl.targets.triton.arch import ARCHES
-from opdsl.targets.triton.compiler import compile_request
+from opdsl.targets.triton.compiler import Compiled, compile_request
+from opdsl.targets.triton.target import TritonTarget
 
 FLOATS = ("f32", "f16", "bf16")
 MORE = {"add": ("f64", "f8e4m3", "f8e5m2", "i64", "i32", "i16", "i8", "u32", "u8"), "embedding": ("f64", "i32"),
@@ -70,28 +71,29 @@ def test_op(name: str, arch: str) -> None:
     assert "tl.store" in compiled.generated.text
 
 
-def _operators() -> dict[str, Kernel]:
-    """The kernels of the operator library that can be compiled without more being known than dtypes and sizes."""
-    import importlib
-    import pkgutil
-
-    found = {}
-    for module in pkgutil.iter_modules(opdsl.ops.__path__):
-        names = vars(importlib.import_module(f"opdsl.ops.{module.name}"))
-        found.update({f"{module.name}.{n}": k for n, k in names.items() if isinstance(k, Kernel)})
-    return found
-
-
-OPERATORS = _operators()
-
-
 @pytest.mark.parametrize("arch", NAMES)
-@pytest.mark.parametrize("name", OPERATORS)
-def test_operator(name: str, arch: str) -> None:
-    kernel = OPERATORS[name]
-    values: dict[str, Any] = {n: 256 for n in kernel.signature.constexprs if n in kernel.signature.symbols}
-    missing = [n for n in kernel.signature.constexprs if n not in values and n not in kernel.signature.defaults]
-    if missing:
-        pytest.skip(f"needs {missing}")
-    ir = kernel.specialise(dict.fromkeys(kernel.signature.dtype_variables, DTYPES["f32"]), values)
-    compile_request(contiguous_request(ir), ARCHES[arch])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("name", sorted(OPERATORS))
+def test_operator(name: str, dtype: Any, arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All kernels that calls of an operator launch compile."""
+    compiled: list[Compiled] = []
+
+    def compile_only(self: TritonTarget, request: Request) -> Callable[..., None]:
+        compiled.append(compile_request(request, ARCHES[self.option]))
+        return lambda arguments: None
+
+    monkeypatch.setattr(TritonTarget, "compile", compile_only)
+    operator = OPERATORS[name]
+    for call in operator.calls(np.random.default_rng(0), np.dtype(dtype), 301):
+        operator.function(*call.arguments, target=f"triton:{arch}", **call.keywords)
+    assert all(module.binary for kernel in compiled for module in kernel.modules)
+
+
+@pytest.mark.parametrize("name", sorted(OPERATORS))
+def test_operator_values(name: str) -> None:
+    """Operators in Triton's interpreter."""
+    operator = OPERATORS[name]
+    for call in operator.calls(np.random.default_rng(0), np.dtype(np.float32), 301):
+        found = operator.function(*call.arguments, target="triton:interpreter", **call.keywords)
+        expected = operator.function(*call.arguments, target="interp", **call.keywords)
+        np.testing.assert_allclose(found.astype(np.float64), expected.astype(np.float64), rtol=2e-5, atol=1e-6)

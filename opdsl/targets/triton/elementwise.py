@@ -149,7 +149,10 @@ def same_width(w: Writer, operands: list[Expression], narrow: bool) -> list[Expr
         not o.is_literal or is_narrow((int(o.number or 0),) * 2) for o in operands
     ):
         return operands  # Triton widens the others
-    return [o if o.is_literal or o.dtype is i64 else w.to(o, i64) for o in operands]
+    wide = next((n for n, o in enumerate(operands) if not o.is_literal and o.shape), None)
+    if wide is None:
+        wide = next((n for n, o in enumerate(operands) if not o.is_literal), -1)
+    return [w.to(o, i64) if n == wide else o for n, o in enumerate(operands)]  # Triton widens the others
 
 
 def _on_integers(w: Writer, op: Op, operands: list[Expression], dtype: DType) -> Expression:
