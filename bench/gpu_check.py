@@ -325,7 +325,7 @@ def _bench(check: Check) -> None:
     options = run.Options(place, shapes, ("torch", "triton"), seconds)
     header = run.header(options, list(SUITES))
     header["command"] = "gpu_check"
-    found: list[Any] = []
+    found: list[Any] = [] if check.dry else _survey(check)
     path = check.out / "gpu_bench.jsonl"
     for suite in SUITES:
         left = len(run.cases_of(suite, shapes))
@@ -340,12 +340,25 @@ def _bench(check: Check) -> None:
             if time.monotonic() > check.deadline("bench") and left:
                 check.fail(f"bench: {left} rows of {suite} were cut: out of time")
                 break
-    results = bars.judge(found) if not check.dry else []
+    results = bars.judge([r for r in found if isinstance(r, rows.Row)]) if not check.dry else []
     rows.write(path, header, [*found, *results])
-    table.show(found, results, f"{header['device']}, {place.target}")
-    check.say(f"bench: {len(found)} rows in {path}")
+    measured = [record for record in found if isinstance(record, rows.Row)]
+    table.show(measured, results, f"{header['device']}, {place.target}")
+    check.say(f"bench: {len(measured)} rows in {path}")
     for result in results:
         check.say(f"target: {'pass' if result.passed else 'FAIL'} {result.text}: {result.value} {result.bound}")
+
+
+def _survey(check: Check) -> list[Any]:
+    """What the GPU can do, measured by itself."""
+    from opdsl.tuning.device import device_for
+
+    from .gpu import roofs
+
+    found = roofs.survey(device_for(check.target))
+    for roof in found:
+        check.say(f"roof: {roof.name}: " + (f"{roof.gbps:.0f} GB/s" if roof.gbps else f"{roof.gflops:.0f} GFLOP/s"))
+    return list(found)
 
 
 def _compile_peers(check: Check) -> None:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from opdsl.tuning.device import Device
+
+from ..rows import Roof
 from .problems import torch_dtype
 
 TILE_M, TILE_N, TILE_K, WARPS = 128, 256, 64, 8
@@ -58,3 +61,17 @@ def tensor_cores(dtype: str) -> Probe | None:
         kernel[(programs,)](a, b, out, STEPS, M=TILE_M, N=TILE_N, K=TILE_K, num_warps=WARPS, enable_fp_fusion=True)
 
     return Probe("tensor cores", call, 2.0 * TILE_M * TILE_N * TILE_K * STEPS * programs)
+
+
+def survey(device: Device) -> list[Roof]:
+    """The limits of the GPU, for the report's lines; rows have their own beside them."""
+    found = []
+    copy = memory(2 << 30)
+    best = min(device.time(copy.call, 5) / 5 for _ in range(5))
+    found.append(Roof("copy", 1, gbps=copy.amount / best / 1e9, bytes=int(copy.amount)))
+    for dtype in ("f16", "bf16"):
+        products = tensor_cores(dtype)
+        if products is not None:
+            best = min(device.time(products.call, 10) / 10 for _ in range(5))
+            found.append(Roof(f"{dtype} tensor cores", 1, gflops=products.amount / best / 1e9))
+    return found

@@ -118,7 +118,7 @@ def _measure(suites: tuple[str, ...], arguments: argparse.Namespace) -> int:
 
 
 def _measure_gpu(suites: tuple[str, ...], arguments: argparse.Namespace) -> int:
-    from opdsl.bench.gpu import run
+    from opdsl.bench.gpu import roofs, run
     from opdsl.bench.gpu.problems import Place
     from opdsl.tuning.device import device_for
     from opdsl.tuning.records import record_target
@@ -135,7 +135,8 @@ def _measure_gpu(suites: tuple[str, ...], arguments: argparse.Namespace) -> int:
     )
     progress = Progress()
     header = run.header(options, suites)
-    found: list[Any] = []
+    progress("preparing")
+    found: list[Any] = [] if arguments.no_roofs else list(roofs.survey(device_for(arguments.target)))
     for suite in suites:
         progress.start(suite, len(run.cases_of(suite, arguments.shapes)))
         for group in run.run_suite(suite, options, progress):
