@@ -32,6 +32,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=100, help="how many programs (default 100)")
     parser.add_argument("--seed", type=int, default=0, help="the seed of the first program")
     parser.add_argument("--isa", default="", help="instruction sets, with commas (default: all of this machine)")
+    parser.add_argument("--targets", default="", help="targets instead, with commas: npu:910b2, npu:910a, ...")
     parser.add_argument("--jobs", type=int, default=1, help="processes at once")
     parser.add_argument("--out", type=Path, default=Path("build/fuzz"), help="where failing programs go")
     parser.add_argument("--state", type=Path, help="a file that notes which seeds are done")
@@ -48,6 +49,10 @@ def targets_of(isa: str) -> list[str]:
 
     names = isa.split(",") if isa else [n for n in ISAS if _runtime.supports_isa(n)]
     return [f"cpu:{name}" for name in names]
+
+
+def chosen_targets(options: argparse.Namespace) -> list[str]:
+    return options.targets.split(",") if options.targets else targets_of(options.isa)
 
 
 def fitting(targets: list[str], text: str) -> list[str]:
@@ -100,7 +105,7 @@ def report(outcome: Outcome, options: argparse.Namespace, targets: list[str], fo
 
 
 def run(options: argparse.Namespace) -> int:
-    targets = targets_of(options.isa)
+    targets = chosen_targets(options)
     done: set[int] = set()
     if options.state and options.state.exists():
         done = set(json.loads(options.state.read_text()))
@@ -147,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(generate(options.seed))
         return 0
     if options.replay:
-        (outcome,) = run_isolated(lambda _: check_program(options.replay, targets_of(options.isa), options.strict), [0])
+        (outcome,) = run_isolated(lambda _: check_program(options.replay, chosen_targets(options), options.strict), [0])
         print(outcome.failure or "no difference")
         return 1 if outcome.failure else 0
     return run(options)

@@ -139,6 +139,8 @@ def check_program(path: Path, targets: Sequence[str], strict: bool = False) -> N
                 try:
                     found = arguments.run(kernel, target)
                 except Exception as error:
+                    if target.startswith("npu"):  # its errors are made of hazards, not of a text
+                        raise Difference(f"{target}, run {number}: {type(error).__name__}: {error}") from error
                     raise type(error)(f"{target}, run {number}: {error}") from error
                 for name, tensor in plan["tensors"].items():
                     if name in found:

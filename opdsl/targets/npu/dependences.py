@@ -85,9 +85,10 @@ def _core_of(buffer: Buffer) -> str:
     return buffer.space
 
 
-def ordered(first: Agent, a: Access, second: Agent, b: Access) -> bool:
-    """Whether accesses come in order by themselves: those of a scalar unit, and pieces of one transfer."""
-    return first == second and (first[1] == "S" or (a.group != 0 and a.group == b.group))
+def ordered(first: Agent, a: Access, second: Agent, b: Access, again: bool) -> bool:
+    """Whether accesses come in order by themselves: those of a scalar unit, and pieces of one transfer. `again`: the
+    second belongs to the next time that the transfer is made."""
+    return first == second and (first[1] == "S" or (a.group != 0 and a.group == b.group and (a.sums or not again)))
 
 
 def touches(a: Access, b: Access) -> bool:
@@ -142,7 +143,8 @@ class Finder:
         for later in leaves:
             for memory in self.overlaps.near(later.access.memory):
                 for earlier in by_memory.get(memory, ()):
-                    if ordered(earlier.agent, earlier.access, later.agent, later.access):
+                    again = earlier.place >= later.place and loop is not None and not loop.internal
+                    if ordered(earlier.agent, earlier.access, later.agent, later.access, again):
                         continue
                     if not touches(earlier.access, later.access):
                         continue

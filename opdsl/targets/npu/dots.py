@@ -181,7 +181,7 @@ class Dots:
 
             with e.if_(ok) as branch:
                 rows_at(local, base, count, row_step)
-            with e.otherwise(branch), e.loop(0, count) as i:
+            with e.otherwise(branch), e.loop(0, count, cores=self.core) as i:
                 rows_at(s.add(local, s.mul(i, BLOCK)), s.add(base, s.mul(i, row_step)), 1, columns)
 
         if whole == 1 and isinstance(whole, int):
@@ -405,7 +405,7 @@ class Dots:
         self.e.issue(
             "mmad",
             "M",
-            [Access(part.buffer, True, group=group), Access(a, False), Access(b, False)],
+            [Access(part.buffer, True, group=group, sums=True), Access(a, False), Access(b, False)],
             dst=Place(part.buffer, total.dtype.name),
             a=Place(a, dtype.name),
             b=Place(b, dtype.name),

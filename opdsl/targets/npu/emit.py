@@ -67,7 +67,10 @@ def emit(
     workspace = _workspace(program, lifetimes)
     for core in cores:
         kind = kind_of(core, chip)
-        program.codes[kind] = Code(kind, _Writer(core, chip, parameters, workspace, omitted).code(tree))
+        body = _Writer(core, chip, parameters, workspace, omitted).code(tree)
+        if chip.split and len(cores) > 1 and core == "vector":
+            body = _one_of_two(body, _Writer(core, chip, parameters, workspace, omitted, idle=True).code(tree), parameters)
+        program.codes[kind] = Code(kind, body)
         if not chip.split:
             break
     program.parameters = list(parameters.list)
@@ -81,6 +84,22 @@ def emit(
             Allocation(kind_of(core, chip), buffer.space, buffer.address, buffer.size, buffer.name, buffer.location)  # type: ignore[arg-type]
         )
     return program
+
+
+def _one_of_two(body: list[Statement], idle: list[Statement], parameters: Parameters) -> list[Statement]:
+    """One of a block's two vector cores works; the other one only sets and waits for the flags of the cube core, for
+    which it must know how often. Where that depends on tiles, it computes along, but writes nothing."""
+    known = {id(parameter.register) for parameter in parameters.list}
+    for statement in walk(idle):
+        if isinstance(statement, Compute | Issue) and statement.result is not None:
+            known.add(id(statement.result))
+        elif isinstance(statement, ProgramLoop):
+            known.add(id(statement.variable))
+    reads = (value for statement in walk(idle) for value in _reads(statement))
+    if not all(id(value) in known for value in reads if isinstance(value, Register)):
+        return body
+    second = parameters.register("sub_block_idx")
+    return [If(second, idle, body)]
 
 
 def _workspace(program: Program, lifetimes: Sequence[Lifetime]) -> tuple[Tensor, int] | None:
@@ -104,12 +123,14 @@ class _Writer:
         parameters: Parameters,
         workspace: tuple[Tensor, int] | None,
         omitted: frozenset[int],
+        idle: bool = False,
     ) -> None:
         self.core = core
         self.chip = chip
         self.parameters = parameters
         self.workspace = workspace
         self.omitted = omitted
+        self.idle = idle  # only flags between cores, and what the scalar unit needs for them
         self.names = 0
         self.now: dict[Loop, Register] = {}
 
@@ -142,6 +163,8 @@ class _Writer:
     def node(self, node: Node, body: list[Statement]) -> None:
         if isinstance(node, Flag | Barrier) and id(node.dependence) in self.omitted:
             return
+        if self.idle and self._is_work(node):
+            return
         if isinstance(node, Scalar):
             body.append(node.compute)
         elif isinstance(node, Instruction):
@@ -162,6 +185,14 @@ class _Writer:
         elif isinstance(node, While):
             before, inner = self.block(node.before), self.block(node.body)
             body.append(ProgramWhile(before, node.condition, inner, node.location))
+
+    @staticmethod
+    def _is_work(node: Node) -> bool:
+        if isinstance(node, Instruction):
+            if node.name == "sync_all":
+                return False
+            return not (node.name == "load_scalar" and isinstance(node.operands["src"], GlobalPlace))
+        return isinstance(node, Barrier) or (isinstance(node, Flag) and not node.dependence.crosses)
 
     def loop(self, node: Loop, body: list[Statement]) -> None:
         statements: list[Statement] = []

@@ -108,7 +108,9 @@ class Emitter:
         cores: str = "",
     ) -> Iterator[Register]:
         variable = self.s.register("i64", name)
-        node = Loop(variable, start, stop, step, Block(), slots, None, independent, cores or "both", location=self.location)
+        node = Loop(
+            variable, start, stop, step, Block(), slots, None, independent, cores or "both", bool(cores), location=self.location
+        )
         if slots > 1:
             node.slot = self.s.register("i64", "slot")
         self.append(node)

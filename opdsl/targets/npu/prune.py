@@ -73,10 +73,11 @@ class Trace:
         self._counts = [0] * len(agents)
         self._iterations: dict[Loop, int] = {}
         self._parallel: list[tuple[int, int]] = []
+        self._turns: list[int] = []  # iterations of the kernel's own loops
         self._chance = random.Random(scenario.seed)
         self._depth = 0  # of branches
         # Of each piece of memory: who touched it last -> (number, access, parallel iterations around)
-        self._last: dict[Interval, dict[tuple[int, bool, int], tuple[int, Access, tuple[tuple[int, int], ...]]]] = {}
+        self._last: dict[Interval, dict[tuple[int, bool, int], tuple[int, Access, tuple[tuple[int, int], ...], tuple[int, ...]]]] = {}
         self._near: dict[Interval, list[Interval]] = {}
         self._names: list[Agent] = list(agents)
         self._block(program)
@@ -133,7 +134,11 @@ class Trace:
             self._iterations.setdefault(node, 0)
             if node.independent:
                 self._parallel.append((id(node), self._iterations[node]))
+            if not node.internal:
+                self._turns.append(self._iterations[node])
             self._block(node.body)
+            if not node.internal:
+                self._turns.pop()
             if node.independent:
                 self._parallel.pop()
             self._iterations[node] += 1
@@ -164,23 +169,23 @@ class Trace:
         number = self._counts[agent]
         step = Step(agent, "run")
         name = self._names[agent]
-        parallel = tuple(self._parallel)
+        parallel, turns = tuple(self._parallel), tuple(self._turns)
         for access in node.accesses:
             interval = self._interval(access)
             is_tensor = not isinstance(access.memory, Buffer)
             for near in self._neighbours(interval):
-                for (other, write, _group), (when, earlier, around) in self._last[near].items():
+                for (other, write, _group), (when, earlier, around, before) in self._last[near].items():
                     if not (write or access.write) or (other == agent and when == number):
                         continue
                     if is_tensor and around != parallel:
                         continue
-                    if ordered(self._names[other], earlier, name, access):
+                    if ordered(self._names[other], earlier, name, access, before != turns):
                         continue
                     if step.needs.get(other, 0) < when:
                         step.needs[other] = when
         for access in node.accesses:
             interval = self._interval(access)
-            self._last[interval][(agent, access.write, access.group)] = (number, access, parallel)
+            self._last[interval][(agent, access.write, access.group)] = (number, access, parallel, turns)
         self.steps.append(step)
 
 

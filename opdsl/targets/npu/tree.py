@@ -54,6 +54,7 @@ class Access:
     first: int = 0
     last: int = 1 << 60
     group: int = 0
+    sums: bool = False  # of the cube, which adds to one place of L0C in order: next time, too
 
 
 @dataclass(eq=False)
@@ -91,6 +92,7 @@ class Loop(Node):
     slot: Any = None
     independent: bool = False  # iterations of `parallel`: what they do to tensors does not concern each other
     cores: str = "both"
+    internal: bool = False  # the pieces of one transfer or operation
 
 
 @dataclass(eq=False)
