@@ -210,7 +210,7 @@ def _packages() -> Iterator[Finding]:
 # What each optional package is for, and the extra that brings it.
 OPTIONAL = {
     "torch": ("torch", "tensors as arguments, comparisons in `opdsl bench`", "torch"),
-    "triton": ("triton", "the GPU target, which is planned and not in this version", "triton"),
+    "triton": ("triton", "the target triton: kernels on GPUs", "triton"),
     "onnx": ("onnx", "importing ONNX models, which is planned and not in this version", "onnx"),
     "mpi4py": ("mpi4py", "training across machines, which is planned and not in this version", "mpi"),
     "matplotlib": ("matplotlib", "plots in the reports of `opdsl bench`", "bench"),
@@ -225,8 +225,22 @@ def _optional_packages() -> Iterator[Finding]:
         version = _installed(name, module)
         if version is None:
             yield Finding(name, "missing", f"not installed; it is for {purpose}", f'pip install "opdsl[{extra}]"')
+        elif name == "triton":
+            yield _triton(version)
         else:
             yield Finding(name, "ok", version)
+
+
+def _triton(version: str) -> Finding:
+    """Triton is here: is it a version that the target triton knows, and is there a GPU?"""
+    from opdsl.targets.triton.device import has_device_file
+    from opdsl.targets.triton.toolchain import OLDEST, version_of
+
+    if version_of(version) < OLDEST:
+        needed = ".".join(map(str, OLDEST))
+        return Finding("triton", "missing", f"{version} is too old: {needed} is needed", 'pip install "opdsl[triton]"')
+    where = "the system shows a GPU" if has_device_file() else "no GPU here: kernels are compiled, but do not run"
+    return Finding("triton", "ok", f"{version}; {where}")
 
 
 def _installed(name: str, module: str) -> str | None:

@@ -18,6 +18,13 @@ MEANINGS = {
     "ir": "the tile IR, as the front end makes it",
     "loops": "the loop nests with the tiles that are kept in memory",
     "c++": "the generated C++; `// file.py:LINE` names the kernel's lines",
+    "source": "triton: the Triton source; its comments quote the kernel's lines",
+    "ttir": "triton: Triton's IR",
+    "ttgir": "triton: Triton's IR with layouts, for the GPU",
+    "llir": "triton: LLVM IR",
+    "ptx": "triton: NVIDIA's virtual assembly",
+    "sass": "triton: NVIDIA's machine code",
+    "amdgcn": "triton: AMD's assembly",
     "assembly": "the compiler's output; `# file.py:LINE` names the kernel's lines",
 }
 
@@ -25,7 +32,8 @@ MEANINGS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kernel", metavar="FILE[:KERNEL]", help="a Python file, and one of its kernels")
     parser.add_argument("--stage", help="the stage to print (default: a list of the stages); `all` prints all")
-    parser.add_argument("--target", default="cpu", help="cpu, cpu:avx2, ..., npu:910b2, ..., interp (default: cpu)")
+    targets = "cpu, cpu:avx2, ..., triton:sm_90, ..., npu:910b2, ..., interp"
+    parser.add_argument("--target", default="cpu", help=f"{targets} (default: cpu)")
     specialising.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ from opdsl.targets.interp.values import NUMPY_DTYPES
 from opdsl.targets.triton.arch import ARCHES
 from opdsl.targets.triton.compiler import Compiled, compile_request
 from opdsl.targets.triton.target import TritonTarget
+from tests.fuzz.check import load_program
+from tests.fuzz.sections import generate
 
 FLOATS = ("f32", "f16", "bf16")
 MORE = {"add": ("f64", "f8e4m3", "f8e5m2", "i64", "i32", "i16", "i8", "u32", "u8"), "embedding": ("f64", "i32"),
@@ -97,3 +100,11 @@ def test_operator_values(name: str) -> None:
         found = operator.function(*call.arguments, target="triton:interpreter", **call.keywords)
         expected = operator.function(*call.arguments, target="interp", **call.keywords)
         np.testing.assert_allclose(found.astype(np.float64), expected.astype(np.float64), rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_generated_kernel_compiles(seed: int, tmp_path: Path) -> None:
+    path = tmp_path / f"fuzz_{seed}.py"
+    path.write_text(generate(seed))
+    kernel, _ = load_program(path)
+    compile_request(contiguous_request(kernel.specialise({}, {})), ARCHES["sm_90"])

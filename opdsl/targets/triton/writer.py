@@ -234,7 +234,8 @@ class Writer:
             return self.typed(expression, dtype)
         text = f"{expression.inside(ATOM)}.to({type_name(dtype)})"
         if expression.is_name and not expression.shape and expression.dtype.is_integer:
-            text = f"tl.cast({expression.text}, {type_name(dtype)})"  # in the interpreter, loops count with Python's integers
+            # In the interpreter, loops count with Python's integers, which have no `to`.
+            text = f"tl.cast({expression.text}, {type_name(dtype)})"
         return replace(expression, text=text, dtype=dtype, binding=ATOM)
 
     def typed(self, expression: Expression, dtype: DType | None = None) -> Expression:
