@@ -1,6 +1,7 @@
 // The vector unit: repeats of 256 bytes with strides and masks.
 #include <algorithm>
 #include <cstring>
+#include <unordered_map>
 
 #include "npu/machine.h"
 
@@ -64,6 +65,30 @@ struct Strided {
     return byte + r * repeat + lane / per_block * block + lane % per_block * size;
   }
 };
+
+// Within a repeat, dst and a source are the same blocks or have none in common, and no repeat reads what an earlier one wrote
+// (DG, general restrictions: overlapping operands). Says what is wrong, or nothing.
+const char* overlap(const Strided& d, const Strided& s, const Lanes& lanes) {
+  const auto extent = [&](const Strided& x) { return x.at(lanes.repeats - 1, lanes.lanes - 1) + x.size; };
+  if (extent(d) <= s.byte || extent(s) <= d.byte) return nullptr;
+  const bool same = d.byte == s.byte && d.block == s.block && d.repeat == s.repeat && d.size == s.size;
+  if (same && (lanes.repeats == 1 || (d.block == 32 && d.repeat >= 256))) return nullptr;
+  static thread_local std::unordered_map<int64_t, int64_t> written;  // by block: the repeat and the place in it
+  written.clear();
+  const int d_blocks = lanes.lanes * d.size / 32, s_blocks = lanes.lanes * s.size / 32;
+  for (int64_t r = 0; r < lanes.repeats; ++r) {
+    const int n = lanes.active(r);
+    for (int b = 0; b < s_blocks && b * 32 < n * s.size; ++b)
+      if (written.count((s.byte + r * s.repeat + b * s.block) / 32)) return "a repeat reads what an earlier one wrote";
+    for (int b = 0; b < d_blocks && b * 32 < n * d.size; ++b) written[(d.byte + r * d.repeat + b * d.block) / 32] = r * 8 + b;
+    for (int b = 0; b < s_blocks && b * 32 < n * s.size; ++b) {
+      const auto found = written.find((s.byte + r * s.repeat + b * s.block) / 32);
+      if (found != written.end() && found->second >= r * 8 && (found->second != r * 8 + b || d.size != s.size))
+        return "within a repeat, dst and a source overlap, but are not the same blocks";
+    }
+  }
+  return nullptr;
+}
 
 // a * b + c, rounded once to f32 where that is the dtype (f64 would round twice).
 double fused(double a, double b, double c, bool single) {
@@ -194,6 +219,12 @@ void Machine::plan_vector(Core& core, Entry& entry, Effect& effect) {
   if ((op == Op::select || op == Op::gather || is_reduction(op)) && op != Op::whole_reduce_max && op != Op::whole_reduce_min) same(src0, "src0");
   if (is_compare(op) && !is_float(src0.dtype) && v[OPTION].i != 2) throw Fault("operand", "i32 is compared by eq only");
 
+  if (op <= Op::axpy || op == Op::cast || op == Op::select) {
+    const Strided d(dst, v, 0);
+    for (int i = 0; i < 2; ++i)
+      if (i == 0 ? has0 : has1)
+        if (const char* wrong = overlap(d, Strided(i == 0 ? src0 : src1, v, i + 1), lanes)) throw Fault("operand", wrong);
+  }
   const VectorCost& cost = chip_.vector.at(op);
   double slope = width == 2 || width == 1 ? cost.slope16 : cost.slope32;
   // Bank conflicts: a group of banks gives or takes one block a cycle.

@@ -204,6 +204,35 @@ def test_uninitialised_and_out_of_range_and_alignment():
     assert one.location.file == __file__
 
 
+def test_operands_that_overlap():
+    """The same blocks, or none: neither a shift within a repeat nor a sum carried from repeat to repeat."""
+
+    def same(k, x):
+        a = k.allocate("UB", 1024, "f32", "a")
+        k.duplicate(a, 1.0, repeat=4)
+        k.pipe_barrier("V")
+        k.adds(a, a, 1.0, repeat=4)
+
+    def shifted(k, x):
+        a = k.allocate("UB", 1024, "f32", "a")
+        k.duplicate(a, 1.0, repeat=4)
+        k.pipe_barrier("V")
+        k.adds(a[8], a, 1.0, repeat=1)
+
+    def carried(k, x):
+        a, b = k.allocate("UB", 1024, "f32", "a"), k.allocate("UB", 256, "f32", "b")
+        k.duplicate(a, 1.0, repeat=4)
+        k.duplicate(b, 0.0)
+        k.pipe_barrier("V")
+        k.add(b, b, a, repeat=4, repeats=(0, 0, 8))
+
+    assert not vector_core(same, [])
+    for body, text in ((shifted, "not the same blocks"), (carried, "earlier one wrote")):
+        (one,) = vector_core(body, [])
+        assert one.kind == "operand"
+        assert text in one.message
+
+
 def test_what_dma_leaves_out_holds_no_value():
     def body(k, x):
         a = k.allocate("UB", 256, "f32", "a")
