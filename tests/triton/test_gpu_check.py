@@ -80,6 +80,10 @@ def test_judging() -> None:
     broken[3, 4] = np.nan
     assert judge(broken, exact, plain).status == "wrong"
     assert judge(broken, np.where(np.isnan(broken), np.nan, exact), plain).status == "ok"
+    large = np.array([1.0, 1e6, -1e6])
+    assert judge(np.array([1, np.inf, -np.inf], np.float16), large, large.astype(np.float32)).status == "ok"
+    assert judge(np.array([1, np.inf, np.inf], np.float16), large, large.astype(np.float32)).status == "wrong"
+    assert judge(np.array([1, 65504, -np.inf], np.float16), large, large.astype(np.float32)).status == "wrong"
     numbers = np.arange(5)
     assert judge(numbers, numbers, numbers).status == "ok"
     assert judge(numbers, numbers + 1, numbers).status == "wrong"
