@@ -178,6 +178,8 @@ class _Writer:
                 body.append(Issue("pipe_barrier", pipe, {"pipe": node.pipe}, node.location))
         elif isinstance(node, Loop):
             self.loop(node, body)
+        elif isinstance(node, Branch) and isinstance(node.condition, int):
+            body += self.block(node.then if node.condition else node.otherwise)
         elif isinstance(node, Branch):
             then, otherwise = self.block(node.then), self.block(node.otherwise)
             if then or otherwise:

@@ -120,7 +120,8 @@ class Lowering:
         if self.distributed or self.mixed or not self.chip.split:
             self._top()
         else:  # one vector core of the one block that runs
-            with self.e.if_(self.s.test("eq", self.parameters.register("sub_block_idx"), 0)):
+            with self.e.if_(self.s.test("eq", self.parameters.register("sub_block_idx"), 0)) as branch:
+                branch.certain = True
                 self._top()
         self.e.program.nodes[:0] = self.e.prologue.nodes
         if self.memory.single_core and self.distributed:
@@ -139,7 +140,8 @@ class Lowering:
             body()
             return
         first = self.parameters.register("sub_block_idx")
-        with self.e.if_(self.s.test("eq", first, 0)):
+        with self.e.if_(self.s.test("eq", first, 0)) as branch:
+            branch.certain = True
             body()
 
     def region(self, region: Region) -> Sequence[Operand | Tile | TensorParameter | CubeTile | Sum | Rounded]:

@@ -30,7 +30,9 @@ from opdsl.targets.npu.tree import (
 
 EVENTS = 8  # of each pair of pipes
 CROSS_EVENTS = 11
-CHANCES = 5  # scenarios that go by chance
+# Scenarios that go by chance: at least, at most, and how many steps of all scenarios are enough. So many that any two or
+# three branches are seen each way together.
+CHANCES, MOST_CHANCES, ENOUGH = 5, 30, 6000
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,11 @@ class Trace:
         elif isinstance(node, Loop):
             self._loop(node)
         elif isinstance(node, Branch):
+            if node.certain or isinstance(node.condition, int):
+                self._block(node.then if node.certain or node.condition else node.otherwise)
+                return
             ways = self._scenario.branches
-            first = self._chance.random() < 0.6 if self._scenario.seed else ways[self._depth % len(ways)]
+            first = self._chance.random() < 0.5 if self._scenario.seed else ways[self._depth % len(ways)]
             self._depth += 1
             self._block(node.then if first else node.otherwise)
             self._depth -= 1
@@ -326,8 +331,6 @@ def scenarios(program: Block) -> list[Scenario]:
     found = [Scenario(3, (True,))]
     if any(isinstance(node, Branch) for node in _controls(program)):
         found += [Scenario(3, ways) for ways in ((False, True), (False,), (True, False))]
-    if loops or found[1:]:
-        found += [Scenario(0, (), seed=seed) for seed in range(1, 1 + CHANCES)]
     found += [Scenario(2, (True,), frozenset({id(loop)})) for loop in loops[:3]]
     inner = frozenset(id(loop) for loop in loops if not (isinstance(loop, Loop) and loop.independent))
     if inner:
@@ -379,7 +382,14 @@ def runs_of(program: Block, dependences: Sequence[Dependence], tensors_alias: bo
             agents.setdefault((name[0], "S"), len(agents))
     _add_agents(program, agents)
     names = list(agents)
-    return [Run(Trace(program, scenario, agents, tensors_alias), names) for scenario in scenarios(program)]
+    traces = [Trace(program, scenario, agents, tensors_alias) for scenario in scenarios(program)]
+    seed = 0
+    while len(traces) > 1 and seed < MOST_CHANCES:
+        seed += 1
+        traces.append(Trace(program, Scenario(0, (), seed=seed), agents, tensors_alias))
+        if seed >= CHANCES and sum(len(trace.steps) for trace in traces) > ENOUGH:
+            break
+    return [Run(trace, names) for trace in traces]
 
 
 def unanswered(dependences: Sequence[Dependence], missing: frozenset[int], runs: Sequence[Run]) -> list[Dependence]:

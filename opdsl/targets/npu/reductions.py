@@ -92,7 +92,7 @@ class Reductions:
         v, name = self.t.v, FOLDS[kind]
         if width > REPEAT:
             half = -(-width // (2 * REPEAT)) * REPEAT
-            place = self.t.scratch(rows * half * 4, "f32", "partial")
+            place = self.t.scratch(rows * half * 4, "f32", "partial", (rows, half))
             work = Lines(place, half)
             rest = width - half
             upper = Lines(source.place.at(half * 4), source.pitch)
@@ -108,7 +108,7 @@ class Reductions:
                 half = -(-width // (2 * REPEAT)) * REPEAT
                 v.run(name, rows, width - half, source, [source, Lines(source.place.at(half * 4), source.pitch)])
                 width = half
-        result = self.t.scratch(-(-rows // 8) * 32, "f32", "reduced")
+        result = self.t.scratch(-(-rows // 8) * 32, "f32", "reduced", (rows,))
         v.reduce_rows(kind, result, source, rows, width)
         return result
 

@@ -47,8 +47,8 @@ class Tiles:
             self.v.duplicate(Place(buffer, "i16"), buffer.bytes // 2, 0)
         return BitTile(Place(buffer, "u8"), tile)
 
-    def scratch(self, bytes: int, dtype: str, name: str) -> Place:
-        return Place(self.e.buffer("UB", max(32, bytes), name, (), dtype), dtype)
+    def scratch(self, bytes: int, dtype: str, name: str, shape: tuple[int, ...] = ()) -> Place:
+        return Place(self.e.buffer("UB", max(32, bytes), name, shape, dtype), dtype)
 
     def block(self, value: Operand, dtype: DType) -> Lines:
         """A block full of a scalar, as the operand of a vector instruction."""
@@ -297,7 +297,7 @@ class Tiles:
             self.v.duplicate(padded, -(-count // 8) * 8, 0)
             self.v.run("copy", 1, count, Lines(padded, 0), [Lines(place, 0)])
             place = padded
-        result = self.scratch(-(-count // 8) * 8 * 32, name, "spread")
+        result = self.scratch(-(-count // 8) * 8 * 32, name, "spread", (count, 32))
         self.v.spread(result, place, count)
         return result.view(source.dtype.name)
 

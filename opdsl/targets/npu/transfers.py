@@ -11,7 +11,7 @@ happens in a branch, so that whole tiles need not wait for the vector unit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from opdsl.ir import types as t
 from opdsl.ir.core import Gather, IndexSpec, Point, Slice
@@ -55,6 +55,7 @@ class Side:
 
     local: Operand
     distance: Operand
+    aligned: bool = True  # whether the place in the buffer is at a block
 
 
 class Transfers:
@@ -66,6 +67,7 @@ class Transfers:
         self.writer = writer
         self.groups = 0
         self.group = 0  # of writes to tensors
+        self.aligned = True
         self.pad: Operand | None = None  # of a tile that is not whole: a burst fills its last block with it
         self.single_core = False  # whether something here needs that only one core runs the kernel
 
@@ -269,7 +271,7 @@ class Transfers:
 
         def nest(level: int, side: Side) -> None:
             if level == len(dims):
-                move(tail, side)
+                move(tail, replace(side, aligned=self.aligned))
                 return
             dim = dims[level]
             if isinstance(dim, _Gathered):
@@ -282,6 +284,8 @@ class Transfers:
                     distance = s.add(side.distance, s.mul(i, dim.step))
                     nest(level + 1, Side(s.add(local, s.mul(i, dim.pitch)), distance))
 
+        outer = [p for dim in dims for p in (dim.pitches if isinstance(dim, _Gathered) else (dim.pitch,))]
+        self.aligned = all(pitch % BLOCK == 0 for pitch in outer)
         nest(0, Side(0, base))
 
     def _gather(self, access: _Access, dim: _Gathered, side: Side, then: Callable[[Side], None]) -> None:
@@ -331,6 +335,7 @@ class Transfers:
         size = tile.dtype.bytes
         rows, inner = self._shape(dims, size)
         direct = (inner.unit and inner.pitch == size) or inner.extent == 1
+        direct = direct and side.aligned and (rows is None or rows.pitch % BLOCK == 0)
         if not direct or mode != "set":
             if rows is None:
                 self._singles(tensor, tile, inner, side, load, mode)

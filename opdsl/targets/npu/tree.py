@@ -100,7 +100,7 @@ class Branch(Node):
     condition: Any
     then: Block = field(default_factory=Block)
     otherwise: Block = field(default_factory=Block)
-    cores: str = "both"
+    certain: bool = False  # which core of a block this is decides: for all that is inside, it was taken
 
 
 @dataclass(eq=False)
