@@ -62,6 +62,11 @@ def _read_exactly(source: int, count: int, deadline: float) -> bytes | None:
     return data
 
 
+def _waiting_for_each_core() -> float:
+    """Processes that want to run, for each core, and at least 1: on a busy machine all takes so much longer."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def run_isolated(check: Check, items: Iterable[int], timeout: float = 120.0) -> Iterator[Outcome]:
     """Calls `check` on each item in a forked process; starts another after a crash or a hang."""
     waiting = list(items)
@@ -81,12 +86,13 @@ def run_isolated(check: Check, items: Iterable[int], timeout: float = 120.0) -> 
         try:
             while waiting and not failure:
                 try:
-                    deadline = time.monotonic() + timeout
+                    patience = timeout * _waiting_for_each_core()
+                    deadline = time.monotonic() + patience
                     head = _read_exactly(source, 4, deadline)
                     payload = _read_exactly(source, struct.unpack("<I", head)[0], deadline) if head else None
                 except TimeoutError:
                     os.kill(child, signal.SIGKILL)
-                    failure = f"Hang: no result within {timeout:.0f} s"
+                    failure = f"Hang: no result within {patience:.0f} s"
                     break
                 if payload is None:
                     failure = "crash"
