@@ -195,9 +195,9 @@ class Result:
         touched = self.l2_hits + self.l2_misses
         return self.l2_hits / touched if touched else 1.0
 
-    def busy_share(self, pipe: str) -> float:
-        """The mean over the cores that have this pipe's instructions, of the time of the whole kernel."""
-        uses = [core.pipes[pipe].busy for core in self.cores if pipe in core.pipes]
+    def busy_share(self, pipe: str, kind: str = "") -> float:
+        """The mean over the cores (of a kind) that have this pipe's instructions, of the time of the whole kernel."""
+        uses = [core.pipes[pipe].busy for core in self.cores if pipe in core.pipes and kind in ("", core.kind)]
         return sum(uses) / len(uses) / self.cycles if uses and self.cycles else 0.0
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from opdsl import _npu
 from opdsl.lang.errors import OpdslError, shown_file
 from opdsl.npu.emulator import CoreUse, Result
-from opdsl.npu.summary import roofline, source_line, stalls_by_cause, summary
+from opdsl.npu.summary import PIPE_NAMES, roofline, source_line, stalls_by_cause, summary
 
 MAX_SHOWN = 60_000  # events in the HTML page
 MAX_TRACED = 1_000_000  # events in trace.json
@@ -105,6 +105,11 @@ def _shown_cores(result: Result) -> list[int]:
     return list(dict.fromkeys([*first, middle, last]))[:8]
 
 
+def _order_of(item: tuple[tuple[str, str], Any]) -> tuple[str, int]:
+    kind, pipe = item[0]
+    return kind, list(PIPE_NAMES).index(pipe)
+
+
 def timeline(result: Result) -> str:
     """A page that needs nothing else: pipes over time, to zoom into, with the source line of every instruction."""
     chosen = _shown_cores(result)
@@ -148,11 +153,12 @@ def timeline(result: Result) -> str:
         "summary": summary(result),
         "pipes": [
             {
+                "kind": kind,
                 "pipe": pipe,
-                "busy": result.busy_share(pipe),
+                "busy": result.busy_share(pipe, kind),
                 "waits": {c: v / result.cycles for c, v in causes.items() if v > 0},
             }
-            for pipe, causes in stalls_by_cause(result).items()
+            for (kind, pipe), causes in sorted(stalls_by_cause(result).items(), key=_order_of)
             if pipe != "S"
         ],
         "roof": roof.__dict__,

@@ -62,8 +62,8 @@ def roofline(result: Result) -> Roofline:
 
 def bound_by(result: Result) -> str:
     """One sentence: what a faster version has to change."""
-    shares = {pipe: result.busy_share(pipe) for pipe in PIPE_NAMES if pipe != "S"}
-    pipe, share = max(shares.items(), key=lambda item: item[1])
+    shares = {(kind, pipe): result.busy_share(pipe, kind) for kind, pipe in stalls_by_cause(result) if pipe != "S"}
+    (kind, pipe), share = max(shares.items(), key=lambda item: item[1], default=(("", "V"), 0.0))
     memory_share = result.memory_saturated / result.cycles
     if share >= BOUND:
         if pipe in ("MTE2", "MTE3", "FIX") and memory_share > 0.5:
@@ -76,29 +76,32 @@ def bound_by(result: Result) -> str:
     launch = result.chip.data["launch"]
     if (launch["start"] + launch["finish"]) / result.cycles > 0.5:
         return "the launch: there is too little work for one kernel"
-    worst = stalls_by_cause(result).most_common_cause(pipe)
+    worst = stalls_by_cause(result).most_common_cause((kind, pipe))
     why = f", which mostly waits for {STALL_TEXT[worst]}" if worst else ""
     return f"no pipe (latency): the busiest, {PIPE_NAMES[pipe]} ({pipe}), works {share:.0%} of the time{why}"
 
 
-class _Causes(defaultdict[str, dict[str, float]]):
-    def most_common_cause(self, pipe: str) -> str:
-        causes = {cause: cycles for cause, cycles in self.get(pipe, {}).items() if cycles > 0}
+class Causes(defaultdict[tuple[str, str], dict[str, float]]):
+    """(kind of core, pipe) -> cause -> cycles."""
+
+    def most_common_cause(self, which: tuple[str, str]) -> str:
+        causes = {cause: cycles for cause, cycles in self.get(which, {}).items() if cycles > 0}
         return max(causes, key=lambda cause: causes[cause]) if causes else ""
 
 
-def stalls_by_cause(result: Result) -> _Causes:
-    """pipe -> cause -> cycles, the mean over the cores that have the pipe."""
-    causes = _Causes(dict)
-    counts: dict[str, int] = defaultdict(int)
+def stalls_by_cause(result: Result) -> Causes:
+    """Why the pipes of each kind of core stood still, the mean over the cores that have the pipe."""
+    causes = Causes(dict)
+    counts: dict[tuple[str, str], int] = defaultdict(int)
     for core in result.cores:
         for pipe, use in core.pipes.items():
-            counts[pipe] += 1
+            which = (core.kind, pipe)
+            counts[which] += 1
             for cause, cycles in use.stalls.items():
-                causes[pipe][cause] = causes[pipe].get(cause, 0.0) + cycles
-    for pipe, each in causes.items():
+                causes[which][cause] = causes[which].get(cause, 0.0) + cycles
+    for which, each in causes.items():
         for cause in each:
-            each[cause] /= counts[pipe]
+            each[cause] /= counts[which]
     return causes
 
 
@@ -149,15 +152,16 @@ def summary(result: Result) -> str:
     conflicts = sum(core.bank_conflicts for core in result.cores)
     if conflicts:
         lines.append(f"  UB banks   {conflicts} cycles lost to conflicts, all cores together")
-    lines += ["", "  pipe                busy   waits, as shares of the kernel's time (mean of the cores)"]
+    lines += ["", "  pipe                     busy   waits, as shares of the kernel's time (mean of the cores)"]
     causes = stalls_by_cause(result)
-    for pipe, name in PIPE_NAMES.items():
-        if pipe == "S" or pipe not in causes:
-            continue
-        shares = {cause.replace("_", " "): cycles / result.cycles for cause, cycles in causes[pipe].items()}
-        waits = sorted(shares.items(), key=lambda item: -item[1])
-        text = ", ".join(f"{cause} {share:.0%}" for cause, share in waits if share >= 0.005)
-        lines.append(f"  {pipe:<5}{name:<12}{result.busy_share(pipe):7.1%}   {text}")
+    for kind in kinds:
+        for pipe, name in PIPE_NAMES.items():
+            if pipe == "S" or (kind, pipe) not in causes:
+                continue
+            shares = {cause.replace("_", " "): cycles / result.cycles for cause, cycles in causes[kind, pipe].items()}
+            waits = sorted(shares.items(), key=lambda item: -item[1])
+            text = ", ".join(f"{cause} {share:.0%}" for cause, share in waits if share >= 0.005)
+            lines.append(f"  {kind:<5}{pipe:<5}{name:<12}{result.busy_share(pipe, kind):7.1%}   {text}")
     lines += ["", "  source lines that wait longest (cycles, all cores)"]
     waiting = sorted(result.places, key=lambda place: -sum(place.stalls.values()))[:8]
     for place in waiting:
