@@ -11,6 +11,7 @@ from opdsl.lang.errors import UsageError, suggestion
 OPTIONS: Mapping[str, tuple[int, ...]] = {
     "num_warps": (1, 2, 4, 8, 16, 32),
     "num_stages": (1, 2, 3, 4, 5, 6, 7, 8),
+    "maxnreg": tuple(range(24, 256, 8)),  # registers of a thread, on NVIDIA's GPUs
 }
 
 
