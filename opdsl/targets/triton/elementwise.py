@@ -99,6 +99,7 @@ def float_op(w: Writer, name: str, operands: list[Expression], dtype: DType) -> 
         return w.binary(OPERATORS[name], operands[0], operands[1], bool_ if name in COMPARISONS else dtype)
     if name in ("min", "max"):
         function = "tl.minimum" if name == "min" else "tl.maximum"
+        operands = extremes(w, operands, dtype)
         result = w.call(function, *operands, dtype=f32 if dtype.name == "bf16" else dtype, extra=NANS)
         return w.to(result, dtype)
     if name == "neg":
@@ -124,6 +125,11 @@ def float_op(w: Writer, name: str, operands: list[Expression], dtype: DType) -> 
     if name in NATIVE_FUNCTIONS:
         return w.call(NATIVE_FUNCTIONS[name], *operands, dtype=dtype)
     return w.call(f"libdevice.{LIBDEVICE_FUNCTIONS[name]}", *_blocks(w, operands), dtype=dtype)
+
+
+def extremes(w: Writer, operands: list[Expression], dtype: DType) -> list[Expression]:
+    """Operands of tl.minimum and tl.maximum, which before Triton 3.9 take numbers for f32 or i32."""
+    return operands if dtype in (f32, i32) else [w.typed(o, dtype) for o in operands]
 
 
 def _blocks(w: Writer, operands: list[Expression]) -> list[Expression]:
@@ -168,7 +174,7 @@ def _on_integers(w: Writer, op: Op, operands: list[Expression], dtype: DType) ->
     if name in OPERATORS:
         return w.binary(OPERATORS[name], operands[0], operands[1], dtype)
     if name in ("min", "max"):
-        return w.call("tl.minimum" if name == "min" else "tl.maximum", *operands, dtype=dtype)
+        return w.call("tl.minimum" if name == "min" else "tl.maximum", *extremes(w, operands, dtype), dtype=dtype)
     if name == "not":
         return w.make(f"~{operands[0].inside(UNARY)}", operands, dtype, binding=UNARY)
     if name == "neg":

@@ -13,7 +13,7 @@ from opdsl.ir.types import DType, TileType, f16, i8, shape_of
 Node = tuple[Value, int]
 
 # The least length of a product's sum, by the bits of its operands (min_dot_size in Triton's backends). f8 goes as f16.
-SHORTEST_SUM = {8: 32, 16: 16, 32: 8, 64: 4}
+SHORTEST_SUM = {8: 32, 16: 16, 32: 16, 64: 16}
 
 
 def next_power(size: int) -> int:
