@@ -149,6 +149,7 @@ def elementwise(chip: str | Chip, name: str, dtype: str, *, depth: int = 2, tile
                         block_count=length,
                         block_len=columns * size,
                         src_stride=columns * size,
+                        right_padding=padded - columns,
                     )
                 else:
                     source = x[0][at + index * n] if halves else x[index][at]

@@ -20,8 +20,8 @@ class Schedule:
     """Tile shapes in elements. `k_a` and `k_b` are the depths of the tiles of a and b in L1 (k_a a multiple of k_b),
     `l1` and `l0` how many buffers there are. `swizzle`: columns of tiles that are done together, so that what they read
     stays in the L2; 0: row after row. `grid`: instead, the cores share c as a grid of blocks. `automatic`: the buffers of
-    b in L1 are handed back once in an iteration over k_a, as a compiler does that sets the flags of a loop's back edge at
-    its end."""
+    b in L1 are handed back once in an iteration over k_a (where it does not need them twice), as a compiler does that sets
+    the flags of a loop's back edge at its end."""
 
     m: int = 128
     n: int = 256
@@ -51,6 +51,7 @@ def gemm(
     size = BYTES[dtype]
     accumulator = "i32" if dtype == "i8" else "f32"
     c0 = 32 // size
+    late = s.automatic and s.l1 * s.k_b >= s.k_a
     with k.code("aic"):
         al1 = k.allocate("L1", s.l1 * s.m * s.k_a * size, dtype, "a in L1")
         bl1 = k.allocate("L1", s.l1 * s.k_b * s.n * size, dtype, "b in L1")
@@ -72,7 +73,9 @@ def gemm(
             high, wide = s.grid
             block_m, block_n = ceil_div(k, down, high), ceil_div(k, across, wide)
             first_m, first_n = k.block_idx // wide * block_m, k.block_idx % wide * block_n
-            tiles = k.loop(0, block_m * block_n, name="tile")
+            high_here = k.compute("max", k.compute("min", block_m, down - first_m), 0)
+            block_n = k.compute("max", k.compute("min", block_n, across - first_n), 0)
+            tiles = k.loop(0, high_here * block_n, name="tile")
         with tiles as tile:
             if s.grid is None:
                 tile_m, tile_n = place(k, tile, down, across, s.swizzle)
@@ -96,7 +99,7 @@ def gemm(
                     dst_nz_c0_stride=m16,
                 )
                 k.set_flag("MTE2_MTE1", slot_a)
-                if s.automatic:
+                if late:
                     for slot in range(s.l1):
                         k.wait_flag("MTE1_MTE2", 4 + slot)
                 with k.loop(0, depth_a, s.k_b, name="kb") as kb:
@@ -104,7 +107,7 @@ def gemm(
                     b1 = bl1[slot_b * (s.k_b * s.n)]
                     depth = k.compute("min", depth_a - kb, s.k_b)
                     depth16 = round_up(k, depth, max(16, c0))
-                    if not s.automatic:
+                    if not late:
                         k.wait_flag("MTE1_MTE2", 4 + slot_b)
                     if transposed:
                         k.data_copy_nd2nz(
@@ -172,11 +175,11 @@ def gemm(
                         k.mmad(cl0, a0, b0, m=m, n=n, k=now, init=(ka + kb + k0) == 0)
                         k.set_flag("M_MTE1", slot_0)
                         k.assign(turn_0, turn_0 + 1)
-                    if not s.automatic:
+                    if not late:
                         k.set_flag("MTE1_MTE2", 4 + slot_b)
                     k.assign(turn_b, turn_b + 1)
                 k.set_flag("MTE1_MTE2", slot_a)
-                if s.automatic:
+                if late:
                     for slot in range(s.l1):
                         k.set_flag("MTE1_MTE2", 4 + slot)
                 k.assign(turn_a, turn_a + 1)
@@ -198,7 +201,7 @@ def gemm(
             k.wait_flag("MTE1_MTE2", 4 + slot)
         for slot in range(s.l0):
             k.wait_flag("M_MTE1", slot)
-    return k.finish(block_num=blocks)
+    return k.finish(block_num=blocks or (s.grid[0] * s.grid[1] if s.grid else 0))
 
 
 def place(

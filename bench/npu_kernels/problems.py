@@ -7,14 +7,16 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 from opdsl import npu
 from opdsl.npu.chip import Chip
 
+from .attention import Problem, attention
 from .elementwise import elementwise
 from .gemm import Schedule, gemm
+from .rowwise import group_norm, rowwise
 
 DTYPES = {"float16": "f16", "half": "f16", "bfloat16": "bf16", "float32": "f32", "float": "f32"}
 DTYPES |= {"int8": "i8", "int32": "i32"}
@@ -274,6 +276,65 @@ def swi_glu_problem(row: Row) -> Predicted:
     return run(program, arguments, chip_of(row)), 0.0
 
 
+# ---- rows
+
+
+def row_problem(row: Row) -> Predicted:
+    shape, dtype, chip = shapes_of(row)[0], dtype_of(row), chip_of(row)
+    if attribute(row, "dim", -1) % len(shape) != len(shape) - 1:
+        raise Inexpressible("softmax along an axis that is not the last is not written")
+    columns = shape[-1]
+    program = rowwise(described(chip), row.kernel, dtype, columns)
+    matrix = empty(prod(shape[:-1]), columns, dtype=dtype)
+    weight = [empty(columns, dtype=dtype)] if row.kernel == "rms_norm" else []
+    return run(program, [matrix, *weight, matrix], chip), 0.0
+
+
+def group_norm_problem(row: Row) -> Predicted:
+    shape, dtype, chip = shapes_of(row)[0], dtype_of(row), chip_of(row)
+    groups = shape[0] * int(attribute(row, "num_groups"))
+    matrix = empty(groups, prod(shape) // groups, dtype=dtype)
+    return run(group_norm(described(chip), dtype, prod(shape) // groups), [matrix, matrix], chip), 0.0
+
+
+# ---- attention
+
+MOST_STEPS = 100_000
+"""Pairs of a tile of queries and one of keys: more would take minutes to run."""
+
+
+@functools.cache
+def attend(chip: str, problem: Problem, dtype: str, blocks: int) -> npu.Result:
+    steps = problem.batch * problem.heads * ceil(problem.queries / 128) * ceil(problem.keys / 256)
+    if steps > MOST_STEPS:
+        raise Inexpressible(f"{steps} pairs of tiles would take too long to run (the limit is {MOST_STEPS})")
+    program = attention(described(chip), problem, dtype, blocks=blocks)
+    p = problem
+    queries = empty(p.batch * p.queries * p.heads * p.depth, dtype=dtype)
+    keys = empty(p.batch * p.keys * p.kv_heads * p.depth, dtype=dtype)
+    return run(program, [queries, keys, keys, queries], chip)
+
+
+def attention_problem(row: Row) -> Predicted:
+    chip, dtype = chip_of(row), dtype_of(row)
+    most = described(chip).cores["aic"]
+    blocks = min(int(row.cores), most) if row.cores else 0
+    for pattern in (r"S0=(?P<q>\d+) S1=(?P<k>\d+) H(?P<d>\d+)", r"seq=(?P<q>\d+) H(?P<d>\d+)"):
+        found = re.fullmatch(pattern, row.shape)
+        if found:
+            q, d = int(found["q"]), int(found["d"])
+            keys = int(found.groupdict().get("k") or q)
+            return attend(chip, Problem(1, q, keys, 1, 1, d), dtype, blocks), 4.0 * q * keys * d
+    found = re.fullmatch(r"B(\d+) QN(\d+) D(\d+) S=(\d+)", row.shape)
+    if found:
+        b, heads, d, s = (int(number) for number in found.groups())
+        return attend(chip, Problem(b, s, s, heads, heads, d), dtype, blocks), 4.0 * b * heads * s * s * d
+    (batch, queries, heads, depth), (_, keys, kv_heads, _) = shapes_of(row)[:2]
+    causal = bool(attribute(row, "is_causal", False))
+    problem = Problem(batch, queries, keys, heads, kv_heads, depth, causal)
+    return attend(chip, problem, dtype, 0), 4.0 * batch * heads * queries * keys * depth
+
+
 PROBLEMS: tuple[tuple[str, Callable[[Row], Predicted]], ...] = (
     (r"gemm|quant_matmul", library_product),
     (r"gemm_(step.*|ABt_.*|torch\.matmul)", pto_dsl_product),
@@ -285,4 +346,7 @@ PROBLEMS: tuple[tuple[str, Callable[[Row], Predicted]], ...] = (
     (r"add_(single|double)_buffer|torch\.add", vector_add),
     (r"add|maximum|sqrt|sigmoid|gelu|mish|exp", elementwise_problem),
     (r"swi_glu", swi_glu_problem),
+    (r"flash_attention.*|mha|gqa", attention_problem),
+    (r"softmax|rms_norm", row_problem),
+    (r"group_norm", group_norm_problem),
 )
