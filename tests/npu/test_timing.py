@@ -152,6 +152,21 @@ def test_time_is_the_same_with_and_without_values():
     assert timed.instructions == full.instructions
 
 
+def test_a_run_is_the_same_every_time():
+    arrays: list[Any] = [
+        np.ones((512, 512), np.float16),
+        np.ones((512, 512), np.float16),
+        np.zeros((512, 512), np.float32),
+    ]
+    first, second = (npu.run(gemm(), arrays, trace=True) for _ in range(2))
+    assert first.cycles == second.cycles
+    np.testing.assert_array_equal(first.event_words, second.event_words)
+    np.testing.assert_array_equal(first.event_times, second.event_times)
+    jittered = {npu.run(gemm(), arrays, seed=seed).cycles for seed in (1, 1, 2)}
+    assert len(jittered) == 2
+    assert first.cycles not in jittered
+
+
 def test_memory_is_shared():
     """All cores together do not get what each would alone."""
 
