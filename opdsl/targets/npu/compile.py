@@ -15,7 +15,7 @@ from opdsl.targets.npu.emit import emit
 from opdsl.targets.npu.lowering import Choices, Lowered, Lowering, NeedsSingleCore
 from opdsl.targets.npu.placement import DoesNotFit, Lifetime, explain, place
 from opdsl.targets.npu.prune import number_events, prune, runs_of, unanswered
-from opdsl.targets.npu.tree import Barrier, Block, Flag, blocks_of
+from opdsl.targets.npu.tree import Barrier, Block, Flag, Node, blocks_of
 
 CHOICES = (Choices(2, True), Choices(1, True), Choices(1, False))
 
@@ -90,7 +90,7 @@ def synchronise(program: Block, dependences: Sequence[Dependence], tensors_alias
 
 def _clean(block: Block, missing: frozenset[int], replaced: dict[int, Dependence]) -> None:
     """Takes out what is not needed. A wait that there is no event for becomes a barrier of all pipes."""
-    nodes = []
+    nodes: list[Node] = []
     for node in block.nodes:
         for inner in blocks_of(node):
             _clean(inner, missing, replaced)

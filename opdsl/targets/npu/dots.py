@@ -16,7 +16,7 @@ from opdsl.ir import types as t
 from opdsl.ir.core import Op, Point, Slice
 from opdsl.ir.types import DType, TileType
 from opdsl.npu.chip import Chip
-from opdsl.npu.program import Operand
+from opdsl.npu.program import Operand, Register
 from opdsl.targets.npu.elementwise import Elementwise
 from opdsl.targets.npu.emitter import Emitter, GlobalPlace, Place
 from opdsl.targets.npu.layouts import BLOCK, layout
@@ -111,7 +111,7 @@ class Dots:
         type = op.result.type
         if not isinstance(type, TileType) or len(type.shape) != 2 or type.dtype in NARROW:
             return None
-        if cube_dtype(type.dtype, self.chip) is None or pad != 0 or isinstance(pad, str):
+        if cube_dtype(type.dtype, self.chip) is None or isinstance(pad, Register) or pad != 0:
             return None
         slices = [(axis, spec) for axis, spec in enumerate(index) if isinstance(spec, Slice)]
         if len(slices) != 2 or any(not isinstance(spec, Slice | Point) for spec in index):
@@ -225,7 +225,8 @@ class Dots:
         result = self._l1(rows, columns, dtype, tile.place.buffer.name, slots)
         size = dtype.bytes
         if self.chip.split:
-            space = self.e.buffer("WS", rows * columns * size, f"{tile.place.buffer.name} to the cube", (rows, columns), dtype.name, slots)
+            name = f"{tile.place.buffer.name} to the cube"
+            space = self.e.buffer("WS", rows * columns * size, name, (rows, columns), dtype.name, slots)
             self.write(lambda: self._out(tile, space, rows, columns, pitch))
             self.e.issue(
                 "data_copy_nd2nz",
@@ -439,7 +440,8 @@ class Dots:
         pitch = made.columns if made.rows == 1 else made.pitch
         if total.columns == 1:
             pitch = 8  # rows of L0C go to places of 32 bytes
-        space = self.e.buffer("WS", total.rows * pitch * 4, f"{result.place.buffer.name} from the cube", result.shape, total.dtype.name, slots)
+        name = f"{result.place.buffer.name} from the cube"
+        space = self.e.buffer("WS", total.rows * pitch * 4, name, result.shape, total.dtype.name, slots)
         group = self.e.new_group()
         for part in total.parts:
             self.e.issue(
@@ -599,7 +601,8 @@ class Dots:
                     rest = columns - first - whole * 64 if whole < 255 else 0
                     for repeat, mask, begin in ((whole, 64, first), (1, rest, first + whole * 64)):
                         if repeat and mask:
-                            self._axpy(result, right, self.s.add(target, begin * 4), self.s.add(row, begin * 4), factor, repeat, mask)
+                            places = self.s.add(target, begin * 4), self.s.add(row, begin * 4)
+                            self._axpy(result, right, *places, factor, repeat, mask)
         return result
 
     def _axpy(

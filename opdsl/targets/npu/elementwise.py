@@ -37,7 +37,7 @@ class Elementwise:
         """The result of an elementwise op on tiles."""
         assert isinstance(op.result.type, TileType)
         shape, result = op.result.type.shape, op.result.type.dtype
-        source = op.operands[-1].type.dtype  # type: ignore[union-attr]
+        source = op.operands[-1].type.dtype
         word = op.attributes.get("word", 0)
         if all(isinstance(o, Uniform) for o in operands):
             values = [o.value for o in operands if isinstance(o, Uniform)]
@@ -324,10 +324,10 @@ class Elementwise:
         if name == "neg" and signed:
             return self.unary("muls", operands[0], shape, -1, dtype=t.i32)
         if name in ("and", "or", "not"):
-            made = [self.t.tile(o) for o in operands]
+            sources = [self.t.tile(o) for o in operands]
             result_tile = self.t.new(dtype, shape)
             tile = result_tile.layout
-            views = [Lines(m.place.view("u16"), 2 * tile.pitch) for m in (result_tile, *made)]
+            views = [Lines(m.place.view("u16"), 2 * tile.pitch) for m in (result_tile, *sources)]
             self.v.run(f"{name}_", tile.rows, 2 * tile.columns, views[0], views[1:])
             return result_tile
         if name in ("shl", "shr") and isinstance(operands[1], Uniform):
@@ -354,8 +354,8 @@ class Elementwise:
     # --- the scalar unit
 
     def _one_by_one(self, op: Op, operands: Sequence[Tile], shape: tuple[int, ...]) -> Tile:
-        source = op.operands[-1].type.dtype  # type: ignore[union-attr]
-        result = op.result.type.dtype  # type: ignore[union-attr]
+        source = op.operands[-1].type.dtype
+        result = op.result.type.dtype
         word = op.attributes.get("word", 0)
 
         def compute(values: list[Operand]) -> Operand:

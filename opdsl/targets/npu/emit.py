@@ -308,8 +308,8 @@ class _Writer:
                 event = self.now[dependence.loop]
                 if dependence.event:
                     event = self.register("event")
-                    operands = (self.now[dependence.loop], dependence.event)
-                    body.append(Compute("add", "i64", event, operands, node.location))
+                    terms = (self.now[dependence.loop], dependence.event)
+                    body.append(Compute("add", "i64", event, terms, node.location))
         pipe = source if node.set else target
         name = "set_flag" if node.set else "wait_flag"
         body.append(Issue(name, pipe, {"event": f"{source}_{target}", "event_id": event}, node.location))  # type: ignore[arg-type]

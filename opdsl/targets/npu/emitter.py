@@ -109,7 +109,8 @@ class Emitter:
     ) -> Iterator[Register]:
         variable = self.s.register("i64", name)
         node = Loop(
-            variable, start, stop, step, Block(), slots, None, independent, cores or "both", bool(cores), location=self.location
+            variable, start, stop, step, Block(), slots, None, independent, cores or "both", bool(cores),
+            location=self.location,
         )
         if slots > 1:
             node.slot = self.s.register("i64", "slot")

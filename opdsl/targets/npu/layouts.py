@@ -1,8 +1,8 @@
 """How a tile lies in the unified buffer.
 
-Row-major. A tile with one dim above 1 (trailing dims of 1 do not count) is dense. Else the rows of its last dim begin
+Row-major. A tile with one dim above 1 (trailing dims of 1 do not count) is dense. Else rows of its last dim begin
 at multiples of 32 elements, which is a multiple of the 32-byte block that the vector unit addresses whatever the
-dtype, so that tiles of one shape lie alike in every dtype, and an elementwise op needs no layout but (rows, columns, pitch).
+dtype, so that tiles of one shape lie alike in every dtype, and an elementwise op needs no layout but rows, columns, pitch.
 A tile of bools is held as bits in the order in which comparisons write them: see `Bits`.
 """
 

@@ -162,7 +162,7 @@ class Lowering:
         self.t.hint = next((r.name for r in op.results if r.name), op.name)
         for chain in self.chain_starts.get(op, ()):
             shape = shape_of(chain.zeros.type)
-            dtype = t.i32 if chain.zeros.type.dtype == t.i32 else t.f32  # type: ignore[union-attr]
+            dtype = t.i32 if chain.zeros.type.dtype == t.i32 else t.f32
             name = chain.final.name if chain.final is not None and chain.final.name else "sum"
             self.sums[chain] = self.dots.accumulator(shape[0], shape[1], dtype, name, bool(chain.loops))
         handler = getattr(self, f"_op_{op.name.replace('-', '_')}", None)
@@ -220,7 +220,7 @@ class Lowering:
     def _elementwise(self, op: Op) -> None:
         if isinstance(op.result.type, ScalarType):
             operands = [self.scalar(o) for o in op.operands]
-            dtype = op.operands[-1].type.dtype  # type: ignore[union-attr]
+            dtype = op.operands[-1].type.dtype
             found = self.s.op(op.name, dtype, operands, op.result.type.dtype, op.attributes.get("word", 0))
             self.values[op.result] = found
             return
@@ -237,7 +237,7 @@ class Lowering:
         tiles: list[Tile] = []
         for operand in op.operands:  # the seed of random_bits is a scalar
             value = self.values[operand]
-            tiles.append(value if isinstance(value, Tile) else Uniform(self.scalar(operand), operand.type.dtype, shape))  # type: ignore[union-attr]
+            tiles.append(value if isinstance(value, Tile) else Uniform(self.scalar(operand), operand.type.dtype, shape))
         self.values[op.result] = self.w.lower(op, tiles)
 
     def _op_constant(self, op: Op) -> None:
@@ -251,12 +251,12 @@ class Lowering:
 
     def _op_broadcast(self, op: Op) -> None:
         operand = self.values[op.operands[0]]
-        assert not isinstance(operand, TensorParameter)
+        assert isinstance(operand, Tile | Register | int | float)
         self.values[op.result] = self.shapes.broadcast(op, operand)
 
     def _op_reshape(self, op: Op) -> None:
         operand = self.values[op.operands[0]]
-        assert not isinstance(operand, TensorParameter)
+        assert isinstance(operand, Tile | Register | int | float)
         self.values[op.result] = self.shapes.reshape(op, operand)
 
     def _op_transpose(self, op: Op) -> None:
@@ -273,7 +273,7 @@ class Lowering:
         self.values[op.result] = self.shapes.concat(op, [self.tile(o) for o in op.operands])
 
     def _op_dot(self, op: Op) -> None:
-        dtype: DType = op.operands[0].type.dtype  # type: ignore[union-attr]
+        dtype: DType = op.operands[0].type.dtype
         shape = shape_of(op.result.type)
         if op not in self.eligible:
             a, b = (self.tile(o) for o in op.operands)
@@ -289,7 +289,7 @@ class Lowering:
             self.dots.multiply(total, *operands)
             self.values[op.result] = total
             return
-        result: DType = op.result.type.dtype  # type: ignore[union-attr]
+        result: DType = op.result.type.dtype
         total = self.dots.accumulator(shape[0], shape[1], result, op.result.name or "product", False)
         self.dots.multiply(total, *operands)
         self.values[op.result] = total if self._goes_to_tensor(op.result) else self.dots.drain(total, "product")
@@ -385,7 +385,7 @@ class Lowering:
             self._store_sum(op, value, tensor, places, nonnegative)  # type: ignore[arg-type]
             return
         if not isinstance(value, Tile):
-            assert not isinstance(value, TensorParameter)
+            assert isinstance(value, Register | int | float)
             scalars = [p for p in places if isinstance(p, Register | int | float)]
             self.memory.store_scalar(tensor, scalars, value, tensor.type.dtype, mode)
             return
@@ -608,11 +608,11 @@ class Lowering:
             for number, operand in enumerate(op.operands):
                 value = self.values[operand]
                 text = parts[number]
-                dtype: DType = operand.type.dtype  # type: ignore[union-attr]
+                dtype: DType = operand.type.dtype
                 if isinstance(value, Tile):
                     self._print_tile(text, value, dtype)
                 else:
-                    assert not isinstance(value, TensorParameter)
+                    assert isinstance(value, Register | int | float)
                     self._say(text, value, dtype)
             self._say(parts[len(op.operands)] if len(parts) > len(op.operands) else "", None, t.i64, ends=True)
 

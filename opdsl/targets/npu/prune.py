@@ -9,6 +9,7 @@ in every scenario.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +63,8 @@ class Step:
 
 Interval = tuple[str, int, int]
 RUN, SET, WAIT, BARRIER = range(4)
+# The number of an instruction, its access, the iterations of parallel loops and of all loops of the kernel around it.
+Touch = tuple[int, Access, tuple[tuple[int, int], ...], tuple[int, ...]]
 
 
 class Trace:
@@ -79,7 +82,7 @@ class Trace:
         self._chance = random.Random(scenario.seed)
         self._depth = 0  # of branches
         # Of each piece of memory: who touched it last -> (number, access, parallel iterations around)
-        self._last: dict[Interval, dict[tuple[int, bool, int], tuple[int, Access, tuple[tuple[int, int], ...], tuple[int, ...]]]] = {}
+        self._last: dict[Interval, dict[tuple[int, bool, int], Touch]] = {}
         self._near: dict[Interval, list[Interval]] = {}
         self._names: list[Agent] = list(agents)
         self._block(program)
@@ -468,7 +471,7 @@ def _may_share(
                 return False
             spans += zip(sets, waits, strict=True)
         spans.sort(key=lambda e: e[0].place)
-        for (_, wait), (following, _) in zip(spans, spans[1:], strict=False):
+        for (_, wait), (following, _) in itertools.pairwise(spans):
             if following.place < wait.place or following.known < wait.number:
                 return False
     return True

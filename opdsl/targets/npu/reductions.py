@@ -38,8 +38,8 @@ class Reductions:
 
     def reduce(self, op: Op, operand: Tile) -> Tile | Operand:
         kind, axes = op.attributes["kind"], tuple(op.attributes["axes"])
-        source: DType = op.operands[0].type.dtype  # type: ignore[union-attr]
-        result: DType = op.result.type.dtype  # type: ignore[union-attr]
+        source: DType = op.operands[0].type.dtype
+        result: DType = op.result.type.dtype
         shape = shape_of(op.result.type)
         if source.is_bool:
             numbers = self.t.numbers(self.t.bits(operand))
@@ -137,13 +137,13 @@ class Reductions:
 
     def _fallback(self, op: Op, operand: Tile, shape: Shape) -> Tile | Operand:
         kind, axes = op.attributes["kind"], tuple(op.attributes["axes"])
-        source: DType = op.operands[0].type.dtype  # type: ignore[union-attr]
-        result: DType = op.result.type.dtype  # type: ignore[union-attr]
+        source: DType = op.operands[0].type.dtype
+        result: DType = op.result.type.dtype
         name = {"sum": "add", "prod": "mul", "any": "or", "all": "and"}.get(kind, kind)
         wide = t.f64 if result.is_float and kind in ("sum", "prod") else result
         start: Operand = {"any": 0, "all": 1}.get(kind, 0) if kind in ("any", "all") else identity(kind, result)
         if wide.is_float:
-            start = float(start)
+            start = float(start)  # type: ignore[arg-type]
 
         def combine(left: list[Operand], right: list[Operand]) -> list[Operand]:
             return [self.s.op(name, wide, [left[0], right[0]], wide)]
@@ -222,7 +222,7 @@ class Reductions:
         extent = operands[0].shape
         length = extent[axis]
         shape = shape_of(op.results[0].type)
-        dtypes: list[DType] = [r.type.dtype for r in op.results]  # type: ignore[union-attr]
+        dtypes: list[DType] = [r.type.dtype for r in op.results]
         readable = [self.t.readable(o) for o in operands]
         results = [self.t.new(t.f32 if d.is_bool else d, shape) for d in dtypes] if shape else []
         kept = [n for a, n in enumerate(extent) if a != axis]
@@ -273,13 +273,13 @@ class Reductions:
     def scan(self, op: Op, operand: Tile) -> Tile:
         kind, axis = op.attributes["kind"], op.attributes["axis"]
         reverse, exclusive = op.attributes["reverse"], op.attributes["exclusive"]
-        source: DType = op.operands[0].type.dtype  # type: ignore[union-attr]
-        result: DType = op.result.type.dtype  # type: ignore[union-attr]
+        source: DType = op.operands[0].type.dtype
+        result: DType = op.result.type.dtype
         extent = operand.shape
         name = {"sum": "add", "prod": "mul"}.get(kind, kind)
         wide = t.f64 if result.is_float and kind in ("sum", "prod") else result
         start: Operand = identity(kind, result)
-        start = float(start) if wide.is_float else int(start)
+        start = float(start) if wide.is_float else int(start)  # type: ignore[arg-type]
         readable = self.t.readable(operand)
         made = self.t.new(t.f32 if result.is_bool else result, extent)
         kept = [n for a, n in enumerate(extent) if a != axis]
@@ -315,7 +315,7 @@ class Reductions:
     def arg_reduce(self, op: Op, operand: Tile) -> Tile | Operand:
         axis = op.attributes["axis"]
         name = "gt" if op.attributes["kind"] == "max" else "lt"
-        dtype: DType = op.operands[0].type.dtype  # type: ignore[union-attr]
+        dtype: DType = op.operands[0].type.dtype
         extent = operand.shape
         shape = shape_of(op.result.type)
         readable = self.t.readable(operand)

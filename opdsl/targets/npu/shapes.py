@@ -25,7 +25,7 @@ class Shapes:
 
     def broadcast(self, op: Op, operand: Tile | Operand) -> Tile:
         shape: Shape = op.attributes["shape"]
-        dtype: DType = op.result.type.dtype  # type: ignore[union-attr]
+        dtype: DType = op.result.type.dtype
         if not isinstance(operand, Tile):
             return Uniform(operand, dtype, shape)
         if isinstance(operand, Uniform):
@@ -49,7 +49,7 @@ class Shapes:
 
     def reshape(self, op: Op, operand: Tile | Operand) -> Tile | Operand:
         shape: Shape = op.attributes["shape"]
-        dtype: DType = op.result.type.dtype  # type: ignore[union-attr]
+        dtype: DType = op.result.type.dtype
         if not isinstance(operand, Tile):
             return Uniform(operand, dtype, shape) if shape else operand
         if isinstance(operand, Uniform):
@@ -60,8 +60,8 @@ class Shapes:
         if isinstance(operand, Affine | Test):
             kept = [c for c, n in zip(operand.coefficients, operand.shape, strict=True) if n > 1]
             if [n for n in operand.shape if n > 1] == [n for n in shape if n > 1]:
-                source = iter(kept)
-                coefficients = tuple(next(source) if n > 1 else 0 for n in shape)
+                remaining = iter(kept)
+                coefficients = tuple(next(remaining) if n > 1 else 0 for n in shape)
                 if isinstance(operand, Affine):
                     return Affine(operand.base, coefficients, shape)
                 return Test(operand.name, coefficients, operand.limit, shape)
@@ -99,7 +99,7 @@ class Shapes:
     def transpose(self, op: Op, operand: Tile) -> Tile:
         permutation = op.attributes["permutation"]
         shape = shape_of(op.result.type)
-        dtype: DType = op.result.type.dtype  # type: ignore[union-attr]
+        dtype: DType = op.result.type.dtype
         if isinstance(operand, Uniform):
             return Uniform(operand.value, dtype, shape)
         if isinstance(operand, Affine):
@@ -123,7 +123,7 @@ class Shapes:
     def extract(self, op: Op, operand: Tile) -> Tile:
         starts, sizes, steps = (op.attributes[k] for k in ("starts", "sizes", "steps"))
         shape = shape_of(op.result.type)
-        dtype: DType = op.result.type.dtype  # type: ignore[union-attr]
+        dtype: DType = op.result.type.dtype
         if isinstance(operand, Uniform):
             return Uniform(operand.value, dtype, shape)
         if isinstance(operand, Affine):
@@ -168,7 +168,7 @@ class Shapes:
     def concat(self, op: Op, operands: Sequence[Tile]) -> Tile:
         axis = op.attributes["axis"]
         shape = shape_of(op.result.type)
-        dtype: DType = op.result.type.dtype  # type: ignore[union-attr]
+        dtype: DType = op.result.type.dtype
         if all(isinstance(o, Uniform) and o.value is operands[0].value for o in operands):  # type: ignore[union-attr]
             return Uniform(operands[0].value, dtype, shape)  # type: ignore[union-attr]
         held = t.f32 if dtype.is_bool else dtype

@@ -84,8 +84,7 @@ class Tiles:
             own = indices[len(indices) - len(inner) :]
             return self.element(tile.source, [0 if n == 1 else i for i, n in zip(own, inner, strict=True)])
         assert isinstance(tile, UbTile)
-        value = self.e.load(self.at(tile, indices))
-        return value
+        return self.e.load(self.at(tile, indices))
 
     def at(self, tile: UbTile, indices: Indices) -> Place:
         size = tile.dtype.bytes
@@ -183,7 +182,8 @@ class Tiles:
             return ("i32", int.from_bytes(low, "little", signed=True)) if low == high else None
         if dtype.bits == 8:
             if dtype.is_float:
-                value = self.s.compute("to_bits", dtype.name, float(value) if isinstance(value, int) else value, result="i64")
+                number = float(value) if isinstance(value, int) else value
+                value = self.s.compute("to_bits", dtype.name, number, result="i64")
             byte = self.s.compute("and", "i64", value, 255)
             word = self.s.mul(byte, 257)
             if isinstance(word, int):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from opdsl.ir import types as t
 from opdsl.ir.core import Gather, IndexSpec, Point, Slice
@@ -103,10 +104,10 @@ class Transfers:
         s.move(result, pad)
         with self.e.if_(inside):
             offset = s.add(*(s.mul(p, tensor.stride(a)) for a, p in enumerate(places)))
-            place = GlobalPlace(tensor.tensor, dtype.name, offset, tensor.name)
+            there = GlobalPlace(tensor.tensor, dtype.name, offset, tensor.name)
             if written:
-                self.e.issue("data_cache_clean_and_invalid", "S", [], core=self.e.both, dst=place)
-            self.e.issue("load_scalar", "S", [Access(tensor.name, False)], result, core=self.e.both, src=place)
+                self.e.issue("data_cache_clean_and_invalid", "S", [], core=self.e.both, dst=there)
+            self.e.issue("load_scalar", "S", [Access(tensor.name, False)], result, core=self.e.both, src=there)
         return result
 
     def store_scalar(
@@ -143,7 +144,7 @@ class Transfers:
         def copy() -> None:
             self._walk(access, access.base, lambda dims, side: self._in(tensor, result, dims, side))
 
-        if access.whole == 1 and isinstance(access.whole, int):
+        if access.whole == 1 and isinstance(access.whole, int) and not access.gathers:
             copy()
         elif access.gathers:
             self.t.fill(result, pad)
@@ -284,8 +285,8 @@ class Transfers:
                     distance = s.add(side.distance, s.mul(i, dim.step))
                     nest(level + 1, Side(s.add(local, s.mul(i, dim.pitch)), distance))
 
-        outer = [p for dim in dims for p in (dim.pitches if isinstance(dim, _Gathered) else (dim.pitch,))]
-        self.aligned = all(pitch % BLOCK == 0 for pitch in outer)
+        pitches = [p for dim in dims for p in (dim.pitches if isinstance(dim, _Gathered) else (dim.pitch,))]
+        self.aligned = all(pitch % BLOCK == 0 for pitch in pitches)
         nest(0, Side(0, base))
 
     def _gather(self, access: _Access, dim: _Gathered, side: Side, then: Callable[[Side], None]) -> None:
@@ -394,7 +395,7 @@ class Transfers:
         buffer = tile.place.buffer
         s, size = self.s, tile.dtype.bytes
         bytes = t.u8 if tile.dtype.is_bool else tile.dtype
-        fills: dict[str, Operand] = {}
+        fills: dict[str, Any] = {}
         if load and self.pad is not None and size != BLOCK:
             rest = s.sub(s.mul(s.ceil_div(length, BLOCK), BLOCK), length)
             fills = {"right_padding": s.div(rest, size), "padding_value": self.pad}

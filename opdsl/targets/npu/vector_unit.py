@@ -271,7 +271,10 @@ class VectorUnit:
             return [(0, rows, count)]
         # Bits of an instruction begin at a block: what is no multiple of repeats is counted, not masked.
         step = MOST_BIT_REPEATS * 64
-        return [(first, MOST_BIT_REPEATS if count - first >= step else 0, min(step, count - first)) for first in range(0, count, step)]
+        return [
+            (first, MOST_BIT_REPEATS if count - first >= step else 0, min(step, count - first))
+            for first in range(0, count, step)
+        ]
 
     @staticmethod
     def _piece(operand: Lines, tile: Layout, row: int, column: int, begin: int) -> Place:
@@ -315,7 +318,7 @@ class VectorUnit:
         step = src.pitch * size // BLOCK
         for row in range(0, rows, MOST_REDUCED):
             repeat = min(MOST_REDUCED, rows - row)
-            option = {} if kind == "sum" else {"option": "only_value"}
+            option: dict[str, Any] = {} if kind == "sum" else {"option": "only_value"}
             self.e.issue(
                 f"whole_reduce_{kind}",
                 "V",
