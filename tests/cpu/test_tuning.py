@@ -189,6 +189,22 @@ def test_launches_take_the_best_record(file: Path) -> None:
     assert block(kernel, 100, target="cpu:baseline") == 16
 
 
+def test_records_are_looked_up_on_the_long_way_only(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = load(file).which
+    write(file, record(kernel))
+    asked: list[int] = []
+    choose = records.Book.choose
+
+    def counted(book: records.Book, dtypes: Any, sizes: Any, given: Any) -> Any:
+        asked.append(sizes["N"])
+        return choose(book, dtypes, sizes, given)
+
+    monkeypatch.setattr(records.Book, "choose", counted)
+    for size in (100, 90, 100, 90, 100):
+        assert block(kernel, size) == 64
+    assert asked == [100, 90]
+
+
 def test_given_constexprs(file: Path) -> None:
     kernel, module = (module := load(file)).which, module
     write(
