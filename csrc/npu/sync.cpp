@@ -88,7 +88,7 @@ void Machine::do_barrier(Core& core, int pipe, Entry& entry) {
 
 bool Machine::barrier_all(Core& core, const Word& word) {
   for (int pipe = 1; pipe < PIPES; ++pipe)
-    if (!core.pipes[pipe].empty()) {
+    if (!core.pipes[pipe].empty() || core.pipes[pipe].moving) {
       core.blocked = std::string("waits for the pipe ") + kPipeNames[pipe];
       core.blocked_location = word.location;
       return false;

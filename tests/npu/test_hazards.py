@@ -354,6 +354,37 @@ def test_cores_that_exchange_through_global_memory(way, seed):
         )
 
 
+@pytest.mark.parametrize("mode", [None, 0, 1])
+def test_vector_cores_that_read_what_the_others_wrote(mode):
+    """Mode 1 orders the two of a block, mode 0 all."""
+    k = npu.Builder("neighbours", "910b2")
+    y = k.argument("y", "f32", 2)
+    shared = k.workspace("shared", "f32", 48 * 32)
+    with k.code("aiv"):
+        a, b = k.allocate("UB", 32, "f32", "a"), k.allocate("UB", 32, "f32", "b")
+        me = k.block_idx * 2 + k.sub_block_idx
+        other = k.block_idx * 2 + (1 - k.sub_block_idx) if mode == 1 else 47 - me
+        k.duplicate(a, k.compute("to_float", me, dtype="f32"), mask=8)
+        k.set_flag("V_MTE3", 0)
+        k.wait_flag("V_MTE3", 0)
+        k.data_copy(shared[me * 8], a, block_len=1)
+        if mode is not None:
+            k.cross_core_set_flag("MTE3", mode, 0)
+            k.cross_core_wait_flag(0)
+        k.data_copy(b, shared[other * 8], block_len=1)
+        k.set_flag("MTE2_MTE3", 0)
+        k.wait_flag("MTE2_MTE3", 0)
+        k.data_copy(y[me * 8], b, block_len=1)
+    out = np.zeros((48, 8), np.float32)
+    kinds = found(k.finish(), [out])
+    if mode is None:
+        assert kinds & {"RAW", "WAR"}
+        return
+    assert not kinds
+    order = np.arange(48)
+    np.testing.assert_array_equal(out[:, 0], order ^ 1 if mode == 1 else order[::-1])
+
+
 def test_barrier_that_one_core_misses():
     def body(k, x):
         with k.if_(k.block_idx > 0):

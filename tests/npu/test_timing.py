@@ -152,6 +152,18 @@ def test_time_is_the_same_with_and_without_values():
     assert timed.instructions == full.instructions
 
 
+def test_a_barrier_of_all_pipes_waits_for_a_transfer():
+    k = npu.Builder("barrier", "910b2")
+    x = k.argument("x", "f32")
+    with k.code("aiv"), k.if_((k.block_idx + k.sub_block_idx) == 0):
+        k.data_copy(k.local("UB", 0, "f32"), x, block_len=4096)
+        k.pipe_barrier("ALL")
+        k.adds(k.local("UB", 0, "f32"), k.local("UB", 0, "f32"), 1.0)
+    result = npu.run(k.finish(block_num=1), [npu.ShapeOnly((32768,), "f32")], values=False)
+    pipes = result.cores[0].pipes
+    assert pipes["V"].first > pipes["MTE2"].end > pipes["MTE2"].first + 1000
+
+
 def test_a_run_is_the_same_every_time():
     arrays: list[Any] = [
         np.ones((512, 512), np.float16),
