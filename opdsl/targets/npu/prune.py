@@ -33,7 +33,7 @@ EVENTS = 8  # of each pair of pipes
 CROSS_EVENTS = 11
 # Scenarios that go by chance: at least, at most, and how many steps of all scenarios are enough. So many that any two or
 # three branches are seen each way together.
-CHANCES, MOST_CHANCES, ENOUGH = 5, 30, 6000
+CHANCES, MOST_CHANCES, ENOUGH = 8, 40, 12000
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Trace:
     def _trips(self, node: Loop | While) -> int:
         if self._scenario.seed:
             outermost = isinstance(node, Loop) and node.independent
-            return self._chance.choice((2, 3, 4) if outermost else (0, 1, 1, 2, 3))
+            return self._chance.choice((2, 3, 4) if outermost else (0, 1, 1, 1, 2, 2, 2, 3))
         return 0 if id(node) in self._scenario.none else self._scenario.trips
 
     def _loop(self, node: Loop) -> None:
@@ -365,7 +365,12 @@ def prune(
         assert run.holds(frozenset()), "a dependence has no flag"
     missing: frozenset[int] = frozenset()
     order = list(runs)
+    repeated = _repeated(program)
     for dependence in reversed(dependences):
+        # What runs once costs little, and whether it is needed hangs on which branches were taken together: it stays.
+        conditional = isinstance(dependence.after, Branch) or isinstance(dependence.before, Branch)
+        if conditional and id(dependence.block) not in repeated:
+            continue
         fewer = missing | {id(dependence)}
         for place, run in enumerate(order):
             if not run.holds(fewer):
@@ -374,6 +379,21 @@ def prune(
         else:
             missing = fewer
     return [d for d in dependences if id(d) not in missing], runs
+
+
+def _repeated(program: Block) -> set[int]:
+    """The blocks that are in loops."""
+    found: set[int] = set()
+
+    def visit(block: Block, inside: bool) -> None:
+        if inside:
+            found.add(id(block))
+        for node in block.nodes:
+            for inner in blocks_of(node):
+                visit(inner, inside or isinstance(node, Loop | While))
+
+    visit(program, False)
+    return found
 
 
 def runs_of(program: Block, dependences: Sequence[Dependence], tensors_alias: bool) -> list[Run]:
