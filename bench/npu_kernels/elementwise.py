@@ -81,6 +81,7 @@ def swi_glu(v: Vector, out: Local, x: list[Local], t: list[Local]) -> None:
 
 NUMBERS = frozenset({"f32", "f16", "i32"})
 FUNCTIONS = {
+    "copy": Function(1, 0, lambda v, out, x, t: v.muls(out, x[0], 1.0), native=frozenset({"f32", "f16"})),
     "add": Function(2, 0, lambda v, out, x, t: v.add(out, x[0], x[1]), native=NUMBERS),
     "maximum": Function(2, 0, lambda v, out, x, t: v.max(out, x[0], x[1]), native=NUMBERS),
     "sqrt": Function(1, 0, lambda v, out, x, t: v.sqrt(out, x[0]), native=frozenset({"f32", "f16"})),

@@ -14,6 +14,7 @@ from opdsl import npu
 from opdsl.npu.chip import Chip
 
 from .attention import Problem, attention
+from .conv import Image, conv2d
 from .elementwise import elementwise
 from .gemm import Schedule, gemm
 from .rowwise import group_norm, rowwise
@@ -276,6 +277,60 @@ def swi_glu_problem(row: Row) -> Predicted:
     return run(program, arguments, chip_of(row)), 0.0
 
 
+# ---- convolution
+
+
+@functools.cache
+def convolve(chip: str, image: Image, dtype: str) -> npu.Result:
+    blocks = -(-image.outputs // 16)
+    sizes = (
+        image.batch * image.c1 * image.height * image.width * 16,
+        image.c1 * image.kernel**2 * blocks * 256,
+        image.batch * image.out_height * image.out_width * blocks * 16,
+    )
+    return run(conv2d(described(chip), image, dtype), [empty(size, dtype=dtype) for size in sizes], chip)
+
+
+def layout_passes(chip: str, image: Image) -> float:
+    """Microseconds of kernels of their own that bring x and the weights into the cube's layouts, and y back: as copies."""
+    places = image.batch * image.out_height * image.out_width
+    sizes = [image.batch * image.channels * image.height * image.width, places * image.outputs]
+    sizes.append(image.outputs * image.channels * image.kernel**2)
+    return float(sum(pointwise(chip, "copy", "f16", size).microseconds for size in sizes))
+
+
+def conv_pto_problem(row: Row) -> Predicted:
+    """X=[N, C1, H, W, 16] K=[C1 * KH * KW, Cout / 16, 16, 16] of hicann/pto-isa's conv2d_forward: 3 x 3 with padding."""
+    found = re.fullmatch(r"X=\[(\d+),(\d+),(\d+),(\d+),16\] K=\[(\d+),(\d+),16,16\]", row.shape)
+    if not found:
+        raise Inexpressible(f"the shape {row.shape!r} is not one that this reads")
+    n, c1, h, w, taps, outputs = (int(number) for number in found.groups())
+    kernel = round((taps / c1) ** 0.5)
+    image = Image(n, c1 * 16, h, w, outputs * 16, kernel, 1, kernel // 2)
+    return convolve(chip_of(row), image, dtype_of(row)), 2 * image.products
+
+
+def conv_problem(row: Row) -> Predicted:
+    """torch_npu's: NCHW, so that passes that change the layouts belong to it."""
+    x, weights = shapes_of(row)[:2]
+    dtype = dtype_of(row)
+    if dtype == "f32":
+        raise Inexpressible("convolution of f32 is not written")
+    if weights[2] != weights[3]:
+        raise Inexpressible("filters that are not square are not written")
+
+    def first(name: str, default: int) -> int:
+        found = re.search(rf'"{name}"\s*:\s*\[(\d+)', row.note)
+        return int(found[1]) if found else default
+
+    image = Image(
+        x[0], x[1], x[2], x[3], weights[0], weights[2], first("strides", 1), first("pads", 0), first("dilations", 1)
+    )
+    result = convolve(chip_of(row), image, dtype)
+    passes = layout_passes(chip_of(row), image) * result.chip.clock_mhz
+    return replace(result, cycles=result.cycles + passes), 2 * image.products
+
+
 # ---- rows
 
 
@@ -347,6 +402,8 @@ PROBLEMS: tuple[tuple[str, Callable[[Row], Predicted]], ...] = (
     (r"add|maximum|sqrt|sigmoid|gelu|mish|exp", elementwise_problem),
     (r"swi_glu", swi_glu_problem),
     (r"flash_attention.*|mha|gqa", attention_problem),
+    (r"conv2d_pto", conv_pto_problem),
+    (r"conv_2d", conv_problem),
     (r"softmax|rms_norm", row_problem),
     (r"group_norm", group_norm_problem),
 )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bench.npu_kernels.attention import Problem, attention
+from bench.npu_kernels.conv import Image, conv2d
 from bench.npu_kernels.elementwise import elementwise
 from bench.npu_kernels.gemm import Schedule, gemm
 from bench.npu_kernels.problems import Inexpressible, Row, predict
@@ -107,6 +108,29 @@ def test_attention(problem):
     e = np.exp(s - s.max(-1, keepdims=True))
     wanted = np.einsum("bhqk,bkhd->bqhd", e / e.sum(-1, keepdims=True), v)
     np.testing.assert_allclose(out, wanted, rtol=5e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [Image(2, 32, 9, 20, 48, 3, 1, 1), Image(1, 48, 16, 16, 32, 3, 2, 1), Image(1, 32, 13, 13, 32, 3, 1, 1, 2)],
+)
+def test_conv2d(image):
+    g = image
+    blocks = g.outputs // 16
+    x = normal(g.batch, g.c1, g.height, g.width, 16)
+    weights = normal(g.outputs, g.channels, g.kernel, g.kernel)
+    fractals = weights.reshape(blocks, 16, g.c1, 16, g.kernel, g.kernel).transpose(2, 4, 5, 0, 1, 3)
+    y = np.zeros((g.batch, g.out_height, g.out_width, g.outputs), np.float16)
+    npu.run(conv2d("910b2", g), [x.reshape(-1), np.ascontiguousarray(fractals).reshape(-1), y.reshape(-1)])
+    planes = x.transpose(0, 1, 4, 2, 3).reshape(g.batch, -1, g.height, g.width).astype(np.float64)
+    planes = np.pad(planes, ((0, 0), (0, 0), (g.padding,) * 2, (g.padding,) * 2))
+    wanted = np.zeros(y.shape)
+    for i in range(g.kernel):
+        for j in range(g.kernel):
+            rows = slice(i * g.dilation, i * g.dilation + (g.out_height - 1) * g.stride + 1, g.stride)
+            columns = slice(j * g.dilation, j * g.dilation + (g.out_width - 1) * g.stride + 1, g.stride)
+            wanted += np.einsum("bchw,oc->bhwo", planes[:, :, rows, columns], weights[:, :, i, j].astype(np.float64))
+    np.testing.assert_allclose(y, wanted, rtol=2e-3, atol=5e-2)
 
 
 def test_the_ladder_is_in_order():
