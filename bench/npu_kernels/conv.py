@@ -1,7 +1,7 @@
 """Convolution on the cube as an implicit product: the image lies in L1, `load_data_3d` takes its patches into L0A.
 
-Arrays in the cube's own layouts, as CANN's operator works on: x (N, C1, H, W, 16), weights (C1 * KH * KW, Cout / 16, 16, 16)
-in fractals, y (N * Ho * Wo, Cout). Other layouts are brought there and back by passes of their own.
+Arrays in the cube's own layouts, as CANN's operator works on: x (N, C1, H, W, 16), weights in fractals (C1 * KH * KW,
+Cout / 16, 16, 16), y (N * Ho * Wo, Cout). Other layouts are brought there and back by passes of their own.
 """
 
 from __future__ import annotations

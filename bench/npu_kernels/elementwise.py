@@ -63,6 +63,27 @@ def mish(v: Vector, out: Local, x: list[Local], t: list[Local]) -> None:
     v.mul(out, x[0], t[0])
 
 
+def softplus(v: Vector, out: Local, x: list[Local], t: list[Local]) -> None:
+    """ln(1 + exp(x)) = max(x, 0) + ln(1 + exp(-|x|))"""
+    v.abs(t[0], x[0])
+    v.muls(t[0], t[0], -1.0)
+    v.exp(t[0], t[0])
+    v.adds(t[0], t[0], 1.0)
+    v.ln(t[0], t[0])
+    v.relu(out, x[0])
+    v.add(out, out, t[0])
+
+
+def tanh(v: Vector, out: Local, x: list[Local], t: list[Local]) -> None:
+    """1 - 2 / (1 + exp(2 x))"""
+    v.mins(t[0], x[0], 15.0)
+    v.muls(t[0], t[0], 2.0)
+    v.exp(t[0], t[0])
+    v.adds(t[0], t[0], 1.0)
+    v.div(t[0], t[1], t[0])
+    v.adds(out, t[0], 1.0)
+
+
 def scaled_exp(v: Vector, out: Local, x: list[Local], t: list[Local]) -> None:
     """exp(scale x + shift)"""
     v.muls(out, x[0], 1.5)
@@ -87,6 +108,9 @@ FUNCTIONS = {
     "sqrt": Function(1, 0, lambda v, out, x, t: v.sqrt(out, x[0]), native=frozenset({"f32", "f16"})),
     "sigmoid": Function(1, 1, sigmoid, 1.0),
     "gelu": Function(1, 1, gelu),
+    "mul": Function(2, 0, lambda v, out, x, t: v.mul(out, x[0], x[1]), native=NUMBERS),
+    "softplus": Function(1, 1, softplus),
+    "tanh": Function(1, 2, tanh, -2.0),
     "mish": Function(1, 2, mish, -2.0),
     "exp": Function(1, 0, scaled_exp),
     "swi_glu": Function(2, 1, swi_glu),

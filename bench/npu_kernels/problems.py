@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil, prod
-from typing import Any
+from typing import Any, Literal
 
 from opdsl import npu
 from opdsl.npu.chip import Chip
@@ -137,7 +137,9 @@ def run(program: npu.Program, arguments: list[npu.ShapeOnly], chip: str) -> npu.
 
 # ---- matrix products
 
-TILES = ((128, 256), (256, 128), (128, 128), (64, 256), (256, 64))
+TILES = ((128, 256), (256, 128), (128, 128), (64, 256))
+BALANCED = tuple((128, n) for n in range(240, 128, -16))
+"""Tiles whose number may go up better in that of the cores; rows of b lie along its depth there."""
 
 @functools.cache
 def product(
@@ -149,7 +151,7 @@ def product(
     return run(program, arguments, chip)
 
 
-def tuned(chip: str, m: int, n: int, dtype: str) -> Schedule:
+def tuned(chip: str, m: int, n: int, dtype: str, transposed: bool = False) -> Schedule:
     """As a library chooses: the tile with the least time, where all of a wave's tiles take the longer of multiplying
     and of loading at the L2's rate."""
     data = described(chip)
@@ -159,10 +161,11 @@ def tuned(chip: str, m: int, n: int, dtype: str) -> Schedule:
     def cost(tile: tuple[int, int]) -> float:
         waves = -(-(-(-m // tile[0]) * -(-n // tile[1])) // data.cores["aic"])
         high, wide = min(tile[0], -(-m // 16) * 16), min(tile[1], -(-n // 16) * 16)
-        lines = max(wide * width, 512)  # rows of b that are shorter take whole lines of the L2, too
+        # Rows of b that are shorter than a line of the L2 take whole ones, too.
+        lines = wide * width if transposed else max(wide * width, 512)
         return waves * max(high * wide * width / 8192 * (2 if dtype == "f32" else 1), (high * width + lines) / share)
 
-    tile = min(TILES, key=cost)
+    tile = min((*TILES, *BALANCED) if transposed else TILES, key=cost)
     deep = 256 * 2 // width
     return Schedule(m=tile[0], n=tile[1], k_a=deep, k_b=deep, k_l0=64 * 2 // width)
 
@@ -198,7 +201,7 @@ def pto_dsl_product(row: Row) -> Predicted:
         m, k, n = 2176, 16384, 16384  # M is not published
     else:
         raise Inexpressible(f"the shape {row.shape!r} is not one that this reads")
-    schedule = LADDER.get(row.kernel) or tuned(chip_of(row), m, n, "f16")
+    schedule = LADDER.get(row.kernel) or tuned(chip_of(row), m, n, "f16", True)
     return product(chip_of(row), m, n, k, "f16", "f16", schedule, True), 2.0 * m * n * k
 
 
@@ -255,6 +258,19 @@ def elementwise_problem(row: Row) -> Predicted:
     if len(shapes) > 1 and shapes[0] != shapes[1]:
         raise Inexpressible("broadcasting is not written")
     return pointwise(chip_of(row), name, dtype_of(row), prod(shapes[0])), 0.0
+
+
+def mish_problem(row: Row) -> Predicted:
+    """torch_npu's mish as the three operators it is made of: softplus, tanh, a product; the later ones find their inputs in
+    the L2 as far as they fit."""
+    chip, dtype, n = chip_of(row), dtype_of(row), prod(shapes_of(row)[0])
+    results: list[npu.Result] = []
+    for name in ("softplus", "tanh", "mul"):
+        program = elementwise(described(chip), name, dtype)
+        arguments = [empty(n, dtype=dtype)] * len(program.arguments)
+        state: Literal["warm", "cold"] = "warm" if results else "cold"
+        results.append(npu.run(program, arguments, chip=described(chip), values=False, l2=state))
+    return replace(results[0], cycles=sum(result.cycles for result in results)), 0.0
 
 
 def vector_add(row: Row) -> Predicted:
@@ -399,7 +415,8 @@ PROBLEMS: tuple[tuple[str, Callable[[Row], Predicted]], ...] = (
     (r"weight_quant_batch_matmul", refuse("products with weights unpacked on vector cores are not written")),
     (r".*(gather|reduce|scatter).*", refuse("it needs several chips: one is emulated")),
     (r"add_(single|double)_buffer|torch\.add", vector_add),
-    (r"add|maximum|sqrt|sigmoid|gelu|mish|exp", elementwise_problem),
+    (r"mish", mish_problem),
+    (r"add|maximum|sqrt|sigmoid|gelu|exp", elementwise_problem),
     (r"swi_glu", swi_glu_problem),
     (r"flash_attention.*|mha|gqa", attention_problem),
     (r"conv2d_pto", conv_pto_problem),

@@ -44,6 +44,9 @@ ELEMENTWISE = {
     "gelu": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
     "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
     "sqrt": lambda x: np.sqrt(x),
+    "softplus": lambda x: np.log1p(np.exp(x)),
+    "tanh": lambda x: np.tanh(x),
+    "mul": lambda x, y: x * y,
     "add": lambda x, y: x + y,
     "maximum": lambda x, y: np.maximum(x, y),
 }
