@@ -93,8 +93,8 @@ class Processor:
         finite = np.isfinite(x) & np.isfinite(y)
         whole = found.dtype.kind in "iub"
         return Distance(
-            float(np.abs(x - y).max(initial=0.0, where=finite)),
-            float(np.abs(y).max(initial=0.0, where=finite)),
+            float(np.abs(x[finite] - y[finite]).max(initial=0.0)),
+            float(np.abs(y[finite]).max(initial=0.0)),
             np.array_equal(x[~finite], y[~finite], equal_nan=True),
             0.0 if whole else float(ml_dtypes.finfo(found.dtype).eps),  # type: ignore[no-untyped-call]
         )

@@ -100,6 +100,31 @@ def test_attention_on_other_shapes() -> None:
         np.testing.assert_allclose(out, (weights / weights.sum(-1, keepdims=True)) @ v, rtol=1e-4, atol=1e-5)
 
 
+def test_tensors_and_arrays() -> None:
+    """What goes to a GPU and back: every dtype keeps its bits; distances are those of NumPy's arrays."""
+    import ml_dtypes
+    import torch
+
+    from opdsl.tuning.device import Cuda, Processor, to_numpy, to_torch
+
+    values = np.array([[1.5, -2.0, 0.0], [4.0, -0.5, 8.0]])
+    for dtype in (np.float64, np.float32, np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn,
+                  ml_dtypes.float8_e5m2, np.int64, np.int8, np.bool_):  # fmt: skip
+        array = values.astype(dtype)
+        tensor = to_torch(array)
+        assert np.array_equal(tensor.to(torch.float64).numpy(), array.astype(np.float64))
+        back = to_numpy(tensor)
+        assert back.dtype == array.dtype and back.tobytes() == array.tobytes()
+    x = np.array([1.0, 2.0, np.nan, np.inf, 5.0], np.float32)
+    y = np.array([1.0, 2.5, np.nan, np.inf, -7.0], np.float32)
+    for change, same in ((y, True), (np.where(np.isnan(y), 3, y).astype(np.float32), False)):
+        here, there = Processor().distance(x, change), Cuda().distance(to_torch(x), to_torch(change))
+        assert here == there
+        assert (here.error, here.largest, here.same_special) == (12.0, 7.0, same)
+    whole = Cuda().distance(to_torch(np.arange(4)), to_torch(np.arange(4) * 2))
+    assert (whole.error, whole.largest, whole.unit) == (3.0, 6.0, 0.0)
+
+
 def test_without_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
     import torch
 
