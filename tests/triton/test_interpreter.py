@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("triton")
+pytest.importorskip("triton", minversion="3.9")
 
 from support.acceptance import load
 from support.checks import F16, F32, Guarded, check_bits, check_error, exact_integers, lay_out, real

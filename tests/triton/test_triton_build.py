@@ -292,6 +292,38 @@ def test_assertions(library: Callable[[str], Library]) -> None:
     found.set("pretended_failure", 0)
 
 
+def test_names_that_the_launcher_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "taken.py"
+    file.write_text(SOURCE.replace("shift", "status"))
+    words = ["build", f"{file}:scale", "--target", "triton", "--dtype", "f32", "-o", str(tmp_path / "lib")]
+    assert main(words) == 2
+    assert "called status" in capsys.readouterr().err
+
+
+def test_several_launches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two loops over the grid are two launches, in order; a failure of the first ends the call."""
+    file = tmp_path / "steps.py"
+    file.write_text(
+        "import opdsl as od\n\n\n@od.kernel\n"
+        'def steps(x: od.Tensor[od.f32, "N"], t: od.Tensor[od.f32, "N"], y: od.Tensor[od.f32, "N"], n: od.i64):\n'
+        "    for i in od.parallel(range(0, x.shape[0], 64)):\n"
+        "        od.copy_out(od.copy_in(x[i:i + 64]) * 2, t[i:i + 64])\n"
+        "    for i in od.parallel(range(n, x.shape[0], 2)):\n"
+        "        od.copy_out(od.copy_in(t[i]), y[i])\n"
+    )
+    assert main(["build", f"{file}:steps", "--target", "triton", "-o", str(tmp_path)]) == 0
+    capsys.readouterr()
+    found = Library(tmp_path, "steps")
+    found.set("parameter_count", 0)
+    found.library.read_journal()
+    arrays = [pointer(PRETENDED), None, pointer(2 * PRETENDED), None, pointer(3 * PRETENDED), None]
+    for first, size, grids in ((10, 128, [2, 59]), (200, 128, [2]), (0, 0, [])):
+        arguments = [ctypes.c_void_p(0), *arrays, ctypes.c_int64(first), ctypes.c_int64(size)]
+        assert found.library.steps_steps(*arguments) == 0, found.message(-1)
+        lines = [line.split() for line in found.library.read_journal().decode().splitlines()]
+        assert [int(line[2]) for line in lines if line[0] == "launch"] == grids
+
+
 def test_for_amd(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["build", f"{folder / 'kernels.py'}:checked", "--target", "triton:gfx942", "-o", str(tmp_path)]
     assert main(words) == 0

@@ -24,15 +24,23 @@ from opdsl.targets.base import Request
 from opdsl.targets.triton.arch import ARCHES, DEFAULT_ARCH
 from opdsl.targets.triton.arguments import value_of
 from opdsl.targets.triton.buffers import Buffers
-from opdsl.targets.triton.errors import InterpreterFailure
+from opdsl.targets.triton.errors import INSTALL, InterpreterFailure, TritonMissingError
 from opdsl.targets.triton.generate import generate
 from opdsl.targets.triton.reports import check_reports
-from opdsl.targets.triton.toolchain import load_triton
+from opdsl.targets.triton.toolchain import load_triton, version_of
+
+OLDEST_INTERPRETER = (3, 9)
 
 
 class InterpretedExecutable:
     def __init__(self, request: Request) -> None:
-        load_triton()
+        version = load_triton().__version__
+        if version_of(version) < OLDEST_INTERPRETER:
+            needed = ".".join(map(str, OLDEST_INTERPRETER))
+            raise TritonMissingError(
+                f"the interpreter of Triton {version} does not work with new versions of NumPy; triton:interpreter needs "
+                f"Triton {needed}: {INSTALL}"
+            )
         self._kernel = request.kernel
         options = {**request.options, "upcast_bf16": True}
         self._generated = generate(replace(request, options=options), ARCHES[DEFAULT_ARCH])
