@@ -33,7 +33,7 @@ EVENTS = 8  # of each pair of pipes
 CROSS_EVENTS = 11
 # Scenarios that go by chance: at least, at most, and how many steps of all scenarios are enough. So many that any two or
 # three branches are seen each way together.
-CHANCES, MOST_CHANCES, ENOUGH = 8, 40, 12000
+CHANCES, MOST_CHANCES, ENOUGH = 5, 24, 5000
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class Trace:
         self._counts = [0] * len(agents)
         self._iterations: dict[Loop, int] = {}
         self._parallel: list[tuple[int, int]] = []
+        self._inside = 0  # loops over elements
         self._turns: list[int] = []  # iterations of the kernel's own loops
         self._chance = random.Random(scenario.seed)
         self._depth = 0  # of branches
@@ -136,6 +137,9 @@ class Trace:
         trips = self._trips(node)
         if trips > 1 and _uneventful(node.body):
             trips = 1
+        if trips > 1 and node.internal:
+            # Loops over elements, one in the other: that the outer one repeats the inner one is as good.
+            trips = 1 if self._inside else 2
         if trips > 1 and node.slots > 1 and not self._scenario.seed:
             trips = max(trips, node.slots + 1)
         for _ in range(trips):
@@ -144,7 +148,9 @@ class Trace:
                 self._parallel.append((id(node), self._iterations[node]))
             if not node.internal:
                 self._turns.append(self._iterations[node])
+            self._inside += node.internal
             self._block(node.body)
+            self._inside -= node.internal
             if not node.internal:
                 self._turns.pop()
             if node.independent:
