@@ -16,6 +16,7 @@ int pretended_context = 1, pretended_failure = 0; /* the number of the assertion
 int parameter_bytes[64], parameter_count;
 
 const char *read_journal(void) {
+  journal[used] = 0; /* nothing of what was read before */
   used = 0;
   return journal;
 }

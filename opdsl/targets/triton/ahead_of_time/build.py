@@ -71,6 +71,23 @@ def _check_names(kernels: Sequence[tuple[Interface, IrKernel]], library: str) ->
     for function in functions:
         if functions.count(function) > 1 or function == f"{library}_message":
             raise BuildError(f"two functions of the library would be called {function}", "rename a kernel")
+    for interface, _ in kernels:
+        _check_parameters(interface)
+
+
+# What the launcher's functions call their own variables.
+_TAKEN = frozenset({"stream", "status", "failures", "failed", "parameters", "i"})
+_TAKEN_BEGINNINGS = ("opdsl_", "dims_", "strides_", "array_", "images_", "code_", "asserts_", "scratch_", "v_")
+
+
+def _check_parameters(interface: Interface) -> None:
+    names = [p.c_name for p in interface.parameters] + [interface.size_name(size) for size in interface.sizes]
+    for name in names:
+        if name in _TAKEN or name.startswith(_TAKEN_BEGINNINGS):
+            raise BuildError(
+                f"{interface.kernel} has a parameter or dim called {name}, a name that the launcher needs itself",
+                "rename it in the kernel",
+            )
 
 
 def stem(part: Part, variant: Variant, module: Module) -> str:
