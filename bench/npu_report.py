@@ -100,4 +100,14 @@ where FILE has a row for each measurement (columns: `bench/npu_validation.py`).
 - An error is that of the time: +10 % is 10 % longer than measured. That of shares is in points.
 - "A3" and "910B1" rows are predicted with `910b1` (24 cube cores at 1850 MHz), rows of 20 cores at 1500 MHz with
   `910b4`'s cores and the memory of `910b2`.
+
+What the predictions miss, where it is known:
+
+- `exp`, small `swi_glu`, small `conv_2d` and small attention take several times as long in torch_npu as one kernel of this
+  kind: presumably more kernels follow each other, or their preparation counts. `mish` is predicted as three operators.
+- Rows of M = 128 of PTO-DSL were timed with events around many launches: the host is part of them.
+- N = K = 16384: measured 20 % slower than predicted. Nothing here models the translation of addresses.
+- Gaps of rows in global memory cost nothing but their lines: rows of 8190 bytes (N = 4095) are measured three times slower.
+- Several cores that read one line of memory at a time are not held up by it (the case "K-stagger").
+- Unit flags, other chips at the other end of a link, and quantisation on vector cores are not modelled.
 """
