@@ -27,9 +27,7 @@ def compiled_call(kernel: Any, arguments: Sequence[Any], target: str, **constexp
     return compile_kernel(Request(ir, axes), NpuTarget(target.partition(":")[2]).chip)
 
 
-def survivors(
-    compiled: Compiled, make: Callable[[], Sequence[Any]], seeds: Sequence[int] = (0,)
-) -> list[Dependence]:
+def survivors(compiled: Compiled, make: Callable[[], Sequence[Any]], seeds: Sequence[int] = (0,)) -> list[Dependence]:
     """The dependences whose loss no run notices. `make` gives fresh arguments."""
     found = []
     for dependence in compiled.dependences:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from npu.faults import compiled_call, describe, survivors
 from support.acceptance import load
 from support.checks import F16, F32, Guarded, check_error, exact_integers, real
 
-from npu.faults import compiled_call, describe, survivors
 from opdsl.npu.emulator import run
 from opdsl.targets.npu.placement import CapacityError
 from opdsl.targets.npu.running import split_arguments
@@ -113,4 +113,4 @@ def test_tiles_that_do_not_fit() -> None:
         load("softmax").softmax(x, np.zeros_like(x), target=CHIPS[0], BM=64)
     text = str(caught.value)
     assert "do not fit UB of 910b2" in text and "bytes" in text and "64 x 4096 f32" in text
-    assert "line 12" in text and "the largest tile that fits" in text
+    assert "line 11" in text and "the largest tile that fits" in text

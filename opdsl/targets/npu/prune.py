@@ -367,8 +367,9 @@ def prune(
 ) -> tuple[list[Dependence], list[Run]]:
     """Those of the dependences whose flags are in the tree that are needed, and the runs that show it."""
     runs = runs_of(program, dependences, tensors_alias)
-    for run in runs:
-        assert run.holds(frozenset()), "a dependence has no flag"
+    if not all(run.holds(frozenset()) for run in runs):
+        # A scenario asks for more than the dependences say: it cannot tell which of them are needed.
+        return list(dependences), [run for run in runs if run.holds(frozenset())]
     missing: frozenset[int] = frozenset()
     order = list(runs)
     repeated = _repeated(program)
