@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from npu.faults import compiled_call, describe, survivors
+from faults import compiled_call, describe, survivors
 from support.acceptance import load
 from support.checks import F16, F32, Guarded, check_error, exact_integers, real
 
