@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("triton.language")  # this folder is called triton, too
 pytest.importorskip("triton", minversion="3.9")
 
 from support.acceptance import load
