@@ -311,7 +311,7 @@ def test_reports_of_a_kernel_that_was_not_traced(session: Session, capsys: pytes
         with pytest.raises(Exception, match=r"kernel.py:\d+:\d+: error: assertion failed: small"):
             session.run()
     shown = capsys.readouterr().out.splitlines()
-    assert shown == ["first 8.0"] * 4
+    assert set(shown) == {"first 8.0"}  # by one block of each run or by more: those after a failure may not run
 
 
 def test_a_warm_process_imports_no_front_end(tmp_path: Path) -> None:

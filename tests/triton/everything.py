@@ -16,6 +16,8 @@ import pytest
 
 pytest.importorskip("triton.language")  # this folder is called triton, too
 
+from fuzz.check import load_program
+from fuzz.sections import generate
 from opdsl.ops.registry import OPERATORS
 from support.ops import tile_kernel
 from support.triton_kernels import ARCHES as NAMES
@@ -31,8 +33,6 @@ from opdsl.targets.interp.values import NUMPY_DTYPES
 from opdsl.targets.triton.arch import ARCHES
 from opdsl.targets.triton.compiler import Compiled, compile_request
 from opdsl.targets.triton.target import TritonTarget
-from tests.fuzz.check import load_program
-from tests.fuzz.sections import generate
 
 FLOATS = ("f32", "f16", "bf16")
 MORE = {"add": ("f64", "f8e4m3", "f8e5m2", "i64", "i32", "i16", "i8", "u32", "u8"), "embedding": ("f64", "i32"),

@@ -14,12 +14,12 @@ import pytest
 pytest.importorskip("triton.language")  # this folder is called triton, too
 pytest.importorskip("triton", minversion="3.9")
 
+from fuzz.check import check_program
+from fuzz.sections import generate
 from support.acceptance import load
 from support.checks import F16, F32, Guarded, check_bits, check_error, exact_integers, lay_out, real
 
 import opdsl as od
-from tests.fuzz.check import check_program
-from tests.fuzz.sections import generate
 
 TARGET = "triton:interpreter"
 
