@@ -224,6 +224,8 @@ class Machine {
   // scalar.cpp
   bool run_scalar(Core& core);
   void compute(Core& core, const Word& word);
+  // What loads and stores of the scalar unit have in common: checks, hazards, time.
+  Place scalar_access(Core& core, const Entry& entry, bool write);
   void load_scalar(Core& core, const Entry& entry);
   void store_scalar(Core& core, const Entry& entry);
   double scalar_memory(Core& core, const Place& place, bool write, int32_t location);

@@ -379,42 +379,38 @@ double Machine::scalar_memory(Core& core, const Place& place, bool write, int32_
   return touched.misses ? chip_.scalar_gm_hbm : chip_.scalar_gm_l2;
 }
 
-void Machine::load_scalar(Core& core, const Entry& entry) {
-  const Place from = place(core, entry, 0);
-  const int size = kSizes[from.dtype];
-  if (from.space < GM && from.space != UB) throw Fault("operand", "the scalar unit reads global memory and UB");
-  check_aligned(from, size, "src");
+Place Machine::scalar_access(Core& core, const Entry& entry, bool write) {
+  const Place at = place(core, entry, 0);
+  const int size = kSizes[at.dtype];
+  if (at.space < GM && at.space != UB)
+    throw Fault("operand", write ? "the scalar unit writes global memory and UB" : "the scalar unit reads global memory and UB");
+  check_aligned(at, size, write ? "dst" : "src");
   PipeState& scalar = core.pipes[S];
   count(core, S, entry);
   scalar.known.local[S] = scalar.index;
   touches_.clear();
-  touch(core, from, from.byte, size, false);
+  touch(core, at, at.byte, size, write);
   if (options_.hazards) check_hazards(core, S, entry, Effect{});
-  core.time += scalar_memory(core, from, false, entry.word->location);
+  core.time += scalar_memory(core, at, write, entry.word->location);
+  return at;
+}
+
+void Machine::load_scalar(Core& core, const Entry& entry) {
+  const Place from = scalar_access(core, entry, false);
   Slot& result = core.slots[core.code->operands[entry.word->operands + 3]];
   if (!from.data) throw Fault("operand", "load_scalar needs values");
-  need_ready(core, S, entry, from, from.byte, size);
+  need_ready(core, S, entry, from, from.byte, kSizes[from.dtype]);
   if (is_float(from.dtype)) result.f = load_float(from.data + from.byte, from.dtype);
   else result.i = load_integer(from.data + from.byte, from.dtype);
 }
 
 void Machine::store_scalar(Core& core, const Entry& entry) {
-  const Place to = place(core, entry, 0);
-  const int size = kSizes[to.dtype];
-  if (to.space < GM && to.space != UB) throw Fault("operand", "the scalar unit writes global memory and UB");
-  check_aligned(to, size, "dst");
-  PipeState& scalar = core.pipes[S];
-  count(core, S, entry);
-  scalar.known.local[S] = scalar.index;
-  touches_.clear();
-  touch(core, to, to.byte, size, true);
-  if (options_.hazards) check_hazards(core, S, entry, Effect{});
-  core.time += scalar_memory(core, to, true, entry.word->location);
+  const Place to = scalar_access(core, entry, true);
   if (!to.data) return;
   uint8_t bytes[8];
   if (is_float(to.dtype)) store_float(bytes, to.dtype, entry.v[3].f);
   else store_integer(bytes, to.dtype, entry.v[3].i);
-  put(to, to.byte, bytes, nullptr, size, 0);
+  put(to, to.byte, bytes, nullptr, kSizes[to.dtype], 0);
 }
 
 void Machine::print(Core& core, const Entry& entry) {
