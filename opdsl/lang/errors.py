@@ -77,7 +77,6 @@ def _located(message: str, location: Location | None, line: str, notes: tuple[No
     return "\n".join(text)
 
 
-
 def call_site() -> tuple[Location | None, str]:
     """The place in the user's code that is being run: the innermost frame that is not of this package's modules."""
     frame: FrameType | None = sys._getframe(1)
