@@ -21,7 +21,8 @@ from .shrink import shrink
 from .worker import Check, Outcome, run_isolated
 
 ISAS = ("amx", "avx512_vnni", "avx512", "avx2", "baseline", "neon")
-PRODUCT_ISAS = ("amx", "avx512_vnni")  # avx512 but for products
+PRODUCT_ISAS = ("amx", "avx512_vnni")  # avx512 but for products of these:
+PRODUCT_DTYPES = ("od.i8", "od.u8", "od.f16", "od.bf16")
 
 # How programs are compiled, by their seeds: one in sixteen as for users, most in the way that takes the least time.
 LEVELS = ("", "O1", "Og", "Og", "Og", "O1", "Og", "Og", "Og", "O1", "Og", "Og", "Og", "O1", "Og", "Og")
@@ -40,6 +41,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--show", action="store_true", help="prints the program of --seed")
     parser.add_argument("--no-shrink", action="store_true", help="leaves failing programs as they are")
     parser.add_argument("--strict", action="store_true", help="also checks each program for races")
+    parser.add_argument("--every-run", action="store_true", help="every run on every target (see docs/fuzzing.md)")
     parser.add_argument("--level", default="", help="optimisation of generated code: O0 to O3 (default: mostly Og)")
     return parser.parse_args(arguments)
 
@@ -56,8 +58,8 @@ def chosen_targets(options: argparse.Namespace) -> list[str]:
 
 
 def fitting(targets: list[str], text: str) -> list[str]:
-    """The targets without those whose code can only differ in products, if a program has none."""
-    if "od.dot" in text or len(targets) == 1:
+    """The targets without those whose code can only differ in some products, if a program has none of them."""
+    if len(targets) == 1 or ("od.dot" in text and any(dtype in text for dtype in PRODUCT_DTYPES)):
         return targets
     return [t for t in targets if t.removeprefix("cpu:") not in PRODUCT_ISAS]
 
@@ -70,7 +72,7 @@ def prepare(level: str) -> None:
         os.environ["OPDSL_CXXFLAGS"] = f"-{level}"
 
 
-def checker(folder: Path, targets: list[str], strict: bool, level: str) -> Check:
+def checker(folder: Path, targets: list[str], strict: bool, level: str, sparing: bool = False) -> Check:
     def check(seed: int) -> None:
         chosen = level or LEVELS[seed % len(LEVELS)]
         os.environ["OPDSL_CXXFLAGS"] = f"-{chosen}" if chosen else ""
@@ -78,7 +80,7 @@ def checker(folder: Path, targets: list[str], strict: bool, level: str) -> Check
         text = generate(seed)
         path.write_text(text)
         try:
-            check_program(path, fitting(targets, text), strict)
+            check_program(path, fitting(targets, text), strict, sparing)
         finally:
             path.unlink()
 
@@ -114,7 +116,7 @@ def run(options: argparse.Namespace) -> int:
     started = last = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as directory:
         folder = Path(directory)
-        check = checker(folder, targets, options.strict, options.level)
+        check = checker(folder, targets, options.strict, options.level, not options.every_run)
 
         def share(number: int) -> None:
             nonlocal last
