@@ -174,3 +174,25 @@ def test_remainders_of_narrow_floats_are_rounded(target: str, dtype: Any) -> Non
     bits = np.uint8 if np.dtype(dtype).itemsize == 1 else np.uint16
     x = np.arange(1 << 8 * np.dtype(bits).itemsize).astype(bits).view(dtype)
     agree(target, rounded_remainders, x[np.isfinite(x)], np.zeros_like(x))
+
+
+@od.kernel
+def all_to_one_place(x: od.Tensor["T", "N"], y: od.Tensor["T", 4, 3], z: od.Tensor[od.i32, 6], place: od.i64):
+    t = od.copy_in(x[0:37])
+    there = od.full((37,), place, od.i64)
+    steps, ones = od.arange(0, 37), od.full((37,), 1, od.i32)
+    od.copy_out(t, y[there, there])
+    od.copy_out(t, y[1, there], mode="add")
+    od.copy_out(t, y[0, there], mode="max")
+    od.copy_out(t, y[there, 2], mode="min")
+    od.copy_out(steps, z[there], mode="set")
+    od.copy_out(steps, z[there + 1], mode="add")
+    od.copy_out(ones, z[there + 2], mode="add")
+    od.copy_out(steps, z[there + 3], mode="max")
+
+
+@pytest.mark.parametrize("place", [2, 1, 3])
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float32, np.int16])
+def test_scatters_to_a_single_place(target: str, dtype: Any, place: int) -> None:
+    """The same index in all lanes; the last element stays, or all of them are combined."""
+    agree(target, all_to_one_place, numbers(37, dtype=dtype), np.zeros((4, 3), dtype), np.zeros(6, np.int32), place)

@@ -519,21 +519,23 @@ class Expressions:
         """One element or vector of a copy_out. `ordered`: nobody else writes at the same time, no atomics needed."""
         access = self.access(op, at)
         mode = op.attributes["mode"]
-        if access.vector_offset is None and mode == "set":
+        if access.stride == "0" and any(place.coefficient(self.loops.lane) for place in at):
+            self._scatter(access, mode, self.as_vector(register), ordered)  # all lanes, to one place
+        elif access.vector_offset is None and mode == "set":
             low, high = (
                 self.lane_range(access) if self.loops.limit is not None and access.stride != "0" else ("0", None)
             )
             condition = access.condition if high is None else None
             self._store(access.pointer, access.stride, register, condition, low, high, access.tensor.streams)
-            return
-        self._scatter(access, mode, register, ordered)
+        else:
+            self._scatter(access, mode, register, ordered)
 
     def _scatter(self, access: Access, mode: str, register: Register, ordered: bool) -> None:
         lanes = self.loops.lanes
         code = self.code
         if register.dtype.is_bool:
             mode = {"max": "min", "min": "max"}.get(mode, mode)  # true is -1 in a register
-        if access.vector_offset is None and access.stride == "0":
+        if access.vector_offset is None and not register.vector and access.stride == "0":
             value = f"-od::i32({register.text})" if register.dtype.is_bool else register.text
             update = f"od::{'plain' if ordered else 'atomic'}_{mode}({access.pointer}, {value});"
             code.line(f"if ({access.condition}) {update}" if access.condition else update)
