@@ -241,8 +241,8 @@ template <class V> OD_INLINE V fma_register(V a, V b, V c) {
     const V low = ((ah * bh - product) + ah * bl + al * bh) + al * bl;
     const V sum = product + c, part = sum - product;
     const V error = (product - (sum - part)) + (c - part);
-    const V r = sum + (error + low);
-    return r == r ? r : sum;
+    const V rest = error + low, r = sum + rest;
+    return (rest != 0.0) & (r == r) ? r : sum;  // a zero keeps its sign; without a rest where that overflows
   }
 #endif
 }

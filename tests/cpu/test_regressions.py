@@ -196,3 +196,19 @@ def all_to_one_place(x: od.Tensor["T", "N"], y: od.Tensor["T", 4, 3], z: od.Tens
 def test_scatters_to_a_single_place(target: str, dtype: Any, place: int) -> None:
     """The same index in all lanes; the last element stays, or all of them are combined."""
     agree(target, all_to_one_place, numbers(37, dtype=dtype), np.zeros((4, 3), dtype), np.zeros(6, np.int32), place)
+
+
+@od.kernel
+def divided_by_constants(x: od.Tensor["T", "N"], y: od.Tensor["T", "M"]):
+    for i in range(0, 40, 5):
+        t = od.copy_in(x[i:i + 5])
+        od.copy_out(t / -3.0, y[i:i + 5])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_quotients_of_zeros_keep_their_sign(target: str, dtype: Any) -> None:
+    """Division by a constant is a multiply-add, which the baseline takes apart for doubles."""
+    x = numbers(40, dtype=dtype)
+    x[::3] = 0.0
+    x[1::4] = -0.0
+    agree(target, divided_by_constants, x, np.zeros_like(x))

@@ -1,6 +1,7 @@
 """The headers in csrc/simd on every instruction set that this machine runs: conversions, memory bounds, accuracy."""
 
 import ctypes
+import itertools
 import mmap
 import shutil
 import subprocess
@@ -447,6 +448,10 @@ def test_fused_multiply_add(library, rng):
     with mpmath.workprec(200):
         exact = [float(mpmath.mpf(x[k]) * mpmath.mpf(y[k]) - mpmath.mpf(x[k] * y[k])) for k in range(256)]
     np.testing.assert_array_equal(lost[:256], exact)
+    signs = np.array(list(itertools.product([0.0, -0.0, 3.0, -3.0], [0.0, -0.0, 3.0, -3.0], [0.0, -0.0])))
+    for dtype, name in ((np.float32, "fma_f32"), (np.float64, "fma_f64")):
+        u, v, w = np.ascontiguousarray(signs.T.astype(dtype))
+        same_bits(call(library, name, u, v, w), u * v + w)
 
 
 def test_invariant_division_equals_division(library, rng):

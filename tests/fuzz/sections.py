@@ -173,6 +173,7 @@ def loop(scope: Scope, depth: int, is_while: bool) -> None:
         inner.let(transfers.load(inner, shape, carried[0].dtype if scope.chance(0.5) else None))
     block(inner, depth)
     _update(inner, carried)
+    inner.line("pass")
     if is_while:
         inner.line(f"{counter} = {counter} + 1")
 
