@@ -38,6 +38,7 @@ from opdsl._runtime import layout
 from opdsl.ir.ops import dot_result_dtype
 from opdsl.ir.types import DType
 from opdsl.lang.function import Function
+from opdsl.lang.kernel import Kernel
 from opdsl.runtime.knobs import knobs
 
 ACTIVATIONS = {
@@ -186,9 +187,9 @@ def matmul(
         result = array[..., None, None] if drops == (True, True) else result
     offset = _bias(bias, shape[-1], result_type)
     if result.size:
-        constexprs = _multiply(left, right, offset, result, bias is not None, function, target)
-        if plain and constexprs is not None and left is a and right is b:
-            _remember(a, b, out, result, offset, constexprs)
+        launched = _multiply(left, right, offset, result, bias is not None, function, target)
+        if plain and launched is not None and left is a and right is b:
+            _remember(a, b, out, result, offset, *launched)
     if out is not None:
         return out
     return like(result.reshape(given_shape), a, b)
@@ -196,10 +197,10 @@ def matmul(
 
 @dataclass(frozen=True, slots=True)
 class _Product:
-    """A product of two matrices that has been made: the one launch that does it."""
+    """A product of two matrices, or of two stacks of them, that has been made: the one launch that does it."""
 
     call: FastCall
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     dtype: np.dtype[Any]
     no_bias: Array
 
@@ -210,7 +211,7 @@ MOST_PRODUCTS = 4096
 
 
 def _repeat(a: Any, b: Any, out: Any) -> Any:
-    """The product of matrices like ones before; None where it must be had the long way."""
+    """The product of arrays like ones before; None where it must be had the long way."""
     known = _products.get(layout(a, b, out))
     if known is None or known.call.generation != knobs.generation:
         return None
@@ -219,15 +220,19 @@ def _repeat(a: Any, b: Any, out: Any) -> Any:
     return out if known.call.fast(a, b, known.no_bias, out) is None else None
 
 
-def _remember(a: Any, b: Any, out: Any, c: Array, no_bias: Array, constexprs: dict[str, Any]) -> None:
+def _remember(
+    a: Any, b: Any, out: Any, c: Array, no_bias: Array, kernel: Kernel, constexprs: dict[str, Any]
+) -> None:
+    """Remembers a product that was made of `a`, `b` and `c` as they are."""
     key = layout(a, b, out)
-    if key is None or a.ndim != 2 or b.ndim != 2 or c.ndim != 2 or (out is not None and out is not c):
+    dims = 2 if kernel is multiply_matrices else 3
+    if key is None or not a.ndim == b.ndim == c.ndim == dims or (out is not None and out is not c):
         return
-    call = FastCall(multiply_matrices, **constexprs)
+    call = FastCall(kernel, **constexprs)
     call.learn()
     if len(_products) >= MOST_PRODUCTS:
         _products.clear()
-    _products[key] = _Product(call, (c.shape[0], c.shape[1]), c.dtype, no_bias)
+    _products[key] = _Product(call, c.shape, c.dtype, no_bias)
 
 
 def _activation(activation: str | Function | None) -> Function:
@@ -268,8 +273,8 @@ def _merge(array: Array) -> Array | None:
 
 def _multiply(
     a: Array, b: Array, bias: Array, c: Array, has_bias: bool, activation: Function, target: str | None
-) -> dict[str, Any] | None:
-    """c = a @ b for operands of two dims or more. Gives the constexprs of a product of two matrices."""
+) -> tuple[Kernel, dict[str, Any]] | None:
+    """c = a @ b for operands of two dims or more. Gives the kernel and its constexprs where it took them as they are."""
     dtype = od.f64 if c.dtype == np.float64 else od.f32 if c.dtype.kind not in "iu" else od.i32
     if b.ndim == 2 or b.shape[:-2] == (1,) * (b.ndim - 2):
         # One b for all of a: the leading dims of a are rows too.
@@ -280,7 +285,10 @@ def _multiply(
     constexprs = {"has_bias": has_bias, "activation": activation, "dtype": dtype, **tile}
     if c.ndim == 2:
         run(multiply_matrices, (a, b, bias, c), target, **constexprs)
-        return constexprs
+        return multiply_matrices, constexprs
+    if a.ndim == b.ndim == c.ndim == 3 and a.shape[0] == b.shape[0]:
+        run(multiply, (a, b, bias, c), target, **constexprs)
+        return multiply, constexprs
     left, right = (np.broadcast_to(x, (*c.shape[:-2], *x.shape[-2:])) for x in (a, b))
     views = [_merge(x) for x in (left, right, c)]
     if all(v is not None for v in views):

@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 
-# Few rows: the compiler streams b without copying it. Rows of a tile by the rows there are; columns and depth.
+# Few rows: the compiler streams b without copying it. Rows of a tile by the rows there are; columns, more of them where
+# they are neighbours, so that memory is read in long runs; depth.
 FEW = ((1, 1), (4, 4), (8, 8), (16, 16))
-FEW_COLUMNS, FEW_DEPTH = 1024, 512
+FEW_COLUMNS, FEW_COLUMNS_IN_ROWS, FEW_DEPTH = 1024, 2048, 512
 
 # Otherwise a register-blocked product on a packed b.
-BLOCK = {"BM": 128, "BN": 128, "BK": 256}
-WIDE = 256  # columns of a tile where there are more than that: rows of a are read half as often
+ROWS, DEPTH = 128, 256
+COLUMNS, WIDE = 128, 256  # WIDE where n is more than that: rows of a are read half as often
+# 16-bit operands go through faster: a is copied once per tile, so tiles are as wide as L2 allows for the packed columns
+# of b, all of k (or one step of it, where the rows are one tile and nothing is kept for a next one).
+HALF_COLUMNS, HALF_DEPTH, HALF_KEPT = 512, 512, 1024
 SMALL = ((32, 32), (64, 64))
 # One tile, as large as the product: what is added to it costs as much as the product itself. Multiples of these.
 ONE_TILE, STEP = {"m": 64, "n": 128, "k": 128}, {"m": 8, "n": 16, "k": 8}
@@ -27,9 +31,14 @@ def tile(m: int, n: int, k: int, dtype: np.dtype[Any], unit: str) -> dict[str, i
     """BM, BN and BK for a product of m x k by k x n. `unit` is the axis of b along which its elements are neighbours."""
     if m <= 16:
         rows = next(rows for limit, rows in FEW if m <= limit)
-        return {"BM": rows, "BN": _covering(n, FEW_COLUMNS), "BK": _covering(k, FEW_DEPTH)}
+        columns = FEW_COLUMNS_IN_ROWS if unit == "n" and n > FEW_COLUMNS else FEW_COLUMNS
+        return {"BM": rows, "BN": _covering(n, columns), "BK": _covering(k, FEW_DEPTH)}
     if m <= ONE_TILE["m"] and n <= ONE_TILE["n"] and k <= ONE_TILE["k"]:
         rows, columns, depth = (-(-size // STEP[axis]) * STEP[axis] for axis, size in (("m", m), ("n", n), ("k", k)))
         return {"BM": rows, "BN": columns, "BK": depth}
-    columns = WIDE if n > WIDE else BLOCK["BN"]
-    return {"BM": _covering(m, BLOCK["BM"]), "BN": _covering(n, columns), "BK": _covering(k, BLOCK["BK"])}
+    columns, depth = WIDE if n > WIDE else COLUMNS, DEPTH
+    if dtype.itemsize == 2:
+        depth = HALF_DEPTH
+        if n > WIDE and (k <= HALF_KEPT or m <= ROWS):
+            columns = HALF_COLUMNS
+    return {"BM": _covering(m, ROWS), "BN": _covering(n, columns), "BK": _covering(k, depth)}

@@ -181,6 +181,7 @@ template <class S, int L> OD_INLINE vec<register_of<S>, L> expand(raw<image_of<S
     else return v;
   }
 }
+// A bf16 has been rounded before (round_bf16), as every value of that type is.
 template <class S, int L> OD_INLINE raw<image_of<S>, L> contract(vec<register_of<S>, L> v) {
   typedef register_of<S> R;
   typedef raw<image_of<S>, L> image;
@@ -190,7 +191,7 @@ template <class S, int L> OD_INLINE raw<image_of<S>, L> contract(vec<register_of
 #if defined(OD_F16C)
   else if constexpr (same<S, f16>) return float_to_f16c<L>(v);
 #endif
-  else if constexpr (same<S, bf16>) return narrow<image, L>(float_to_bf16_upper(v) >> 16);
+  else if constexpr (same<S, bf16>) return narrow<image, L>(bits_as<u32>(v) >> 16);
   else if constexpr (same<S, f16>) return narrow<image, L>(float_to_f16(v));
   else if constexpr (same<S, f8e4m3>) return narrow<image, L>(float_to_f8e4m3(v));
   else if constexpr (same<S, f8e5m2>) return narrow<image, L>(float_to_f8e5m2(v));

@@ -8,5 +8,6 @@
 #include "dot_pack.h"
 #include "dot_skinny.h"
 #include "dot_tiles.h"
+#include "dot_tiles_few.h"
 
 #endif

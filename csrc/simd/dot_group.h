@@ -34,78 +34,109 @@ OD_INLINE group_vector load_group(const S* p, i64 k_stride, i64 n_stride, i64 k_
   return join_group<Group>(step);
 }
 
-// What is stored of a group. The halves of f16 pairs are their f16 values split into two bf16: `upper` the first 8
-// significant bits, `lower` the other 3; both exact, `lower` zero for infinities and NaNs.
-enum class part { whole, upper, lower };
+// How a group is stored: `whole`, or for f16 pairs `split` into two bf16 that add up to the value: the upper half the
+// first 8 significant bits, the lower half the other 3; both exact, the lower zero for infinities and NaNs.
+enum class part { whole, split };
 
-template <part Part>
-OD_INLINE group_vector part_of_group(group_vector group) {
-  if constexpr (Part == part::whole) {
-    return group;
-  } else {
-    group_vector half[2];
+struct split_group {
+  group_vector upper, lower, special;  // special: lanes of 16 bits, not zero for infinities and NaNs
+
+  OD_MEMBER explicit split_group(group_vector group) {
+    typedef vec<float, group_lanes> floats;
+    typedef raw<u16, 2 * group_lanes> halves;
+    group_vector up[2], low[2];
     OD_UNROLL for (int i = 0; i < 2; i++) {
-      typedef vec<float, group_lanes> floats;
       const group_vector bits = i ? group >> 16 & 0xffff : group & 0xffff;
-      const auto image = __builtin_convertvector(bits, raw<u16, group_lanes>);
-      const floats value = detail::expand<f16, group_lanes>(image);
-      const group_vector upper = bits_as<i32>(value) & i32(0xffff0000);
-      const group_vector lower = bits_as<i32>(value - bits_as<float>(upper));
-      const group_vector special = convert<i32>((bits & 0x7c00) == 0x7c00);
-      half[i] = Part == part::upper ? upper : lower & ~special;
+      const floats value = detail::expand<f16, group_lanes>(__builtin_convertvector(bits, raw<u16, group_lanes>));
+      up[i] = bits_as<i32>(value) & i32(0xffff0000);
+      low[i] = bits_as<i32>(value - bits_as<float>(up[i]));
     }
-    return (half[0] >> 16 & 0xffff) | (half[1] & i32(0xffff0000));
+    const halves exponent = (halves)group & 0x7c00;
+    special = (group_vector)(exponent == 0x7c00);
+    upper = (up[0] >> 16 & 0xffff) | up[1];
+    lower = ((low[0] >> 16 & 0xffff) | (low[1] & i32(0xffff0000))) & ~special;
+  }
+};
+
+// Stores a group; a lower half goes `lower` groups further. Special values are remembered.
+template <part Part>
+OD_INLINE void store_group(i32* to, i64 lower, group_vector group, group_vector& special) {
+  if constexpr (Part == part::whole) {
+    store<group_lanes>(to, group);
+  } else {
+    const split_group halves(group);
+    store<group_lanes>(to, halves.upper);
+    store<group_lanes>(to + lower, halves.lower);
+    special |= halves.special;
   }
 }
 
 // B (k x n) into rows of groups, panel by panel: group x of column j at
-// dst[j / columns * panel_stride + x * columns + j % columns]. Rows beyond k up to `rows` groups are zero. Halves leave
-// 16 rows free after every 16 for their other half.
+// dst[j / columns * panel_stride + x * columns + j % columns]. Rows beyond k up to `rows` groups are zero. Split, each 16
+// rows of upper halves are followed by those of the lower ones. True where special values were split.
 template <int Group, part Part = part::whole, class S>
-OD_NOINLINE void pack_groups(const S* src, i64 k_stride, i64 n_stride, i64 k, i64 n, i32* dst, i64 columns,
+OD_NOINLINE bool pack_groups(const S* src, i64 k_stride, i64 n_stride, i64 k, i64 n, i32* dst, i64 columns,
                              i64 panel_stride, i64 rows) {
   constexpr int L = group_lanes;
+  const i64 lower = 16 * columns;
+  const auto place = [=](i64 x, i64 j) {
+    return dst + j / columns * panel_stride + (Part == part::whole ? x : x + x / 16 * 16) * columns + j % columns;
+  };
+  group_vector special{};
+  const i64 whole_columns = (n + columns - 1) / columns * columns;
   // Where k is contiguous, a group is 32 bits of memory already: a transposition of 32-bit elements.
-  const auto place = [](i64 x) { return Part == part::whole ? x : x + x / 16 * 16; };
-  const bool transpose = Group * sizeof(S) == 4 && k_stride == 1 && n_stride != 1;
-  for (i64 j = 0; j < n; j += columns) {
-    i32* panel = dst + j / columns * panel_stride;
-    for (i64 v = 0; v < columns; v += L) {
-      const i64 width = n - j - v;
-      const S* from = src + (j + v) * n_stride;
+  if (Group * sizeof(S) == 4 && k_stride == 1 && n_stride != 1) {
+    for (i64 j = 0; j < whole_columns; j += L) {
+      const S* from = src + j * n_stride;
+      const i64 width = n - j;
       i64 x = 0;
-      for (; transpose && width >= L && (x + L) * Group <= k; x += L) {
+      for (; (x + L) * Group <= k; x += L) {
         group_vector row[L];
         _Pragma("GCC unroll 1") for (int l = 0; l < L; l++) {
-          row[l] = load<L>((const i32*)(from + x * Group + l * n_stride));
-          __builtin_prefetch((const char*)(from + x * Group + l * n_stride) + 512);
+          const S* at = from + x * Group + l * n_stride;
+          row[l] = l < width ? load<L>((const i32*)at) : group_vector{};
+          __builtin_prefetch(at + L * n_stride, 0, 2);  // the columns after these
         }
         dot_transpose<L / 2, L>(row);
-        _Pragma("GCC unroll 1") for (int l = 0; l < L; l++)
-          store<L>(panel + place(x + l) * columns + v, part_of_group<Part>(row[l]));
+        _Pragma("GCC unroll 1") for (int l = 0; l < L; l++) store_group<Part>(place(x + l, j), lower, row[l], special);
       }
       for (; x < rows; x++)
-        store<L>(panel + place(x) * columns + v,
-                 part_of_group<Part>(
-                     load_group<Group>(from + x * Group * k_stride, k_stride, n_stride, k - x * Group, width)));
+        store_group<Part>(place(x, j), lower,
+                          load_group<Group>(from + x * Group, k_stride, n_stride, k - x * Group, width), special);
+    }
+    return any(special | special << 16);
+  }
+  // Along the rows of B, as far as the panels go: what one row of memory holds is read in one go.
+  for (i64 x = 0; x < rows; x++) {
+    const S* from = src + x * Group * k_stride;
+    for (i64 j = 0; j < whole_columns; j += L) {
+      if (n_stride == 1) {
+        constexpr i64 ahead = 8 * Group;  // other pages, where the hardware prefetcher does not go by itself
+        OD_UNROLL for (int g = 0; g < Group; g++) __builtin_prefetch(from + (ahead + g) * k_stride + j);
+      }
+      store_group<Part>(place(x, j), lower,
+                        load_group<Group>(from + j * n_stride, k_stride, n_stride, k - x * Group, n - j), special);
     }
   }
+  return any(special | special << 16);
 }
 
 // A (m x k) into rows of groups; `rows` x `groups` of them, zero beyond m and k; every 32 bits exclusive-ored with
-// `flip`.
+// `flip`. Split, the lower halves begin `rows` rows further. True where special values were split.
 template <int Group, part Part = part::whole, class S>
-OD_NOINLINE void copy_groups(const S* src, i64 m_stride, i64 k_stride, i64 m, i64 k, i32* dst, i64 dst_row_stride,
+OD_NOINLINE bool copy_groups(const S* src, i64 m_stride, i64 k_stride, i64 m, i64 k, i32* dst, i64 dst_row_stride,
                              i64 rows, i64 groups, i32 flip) {
   constexpr int L = group_lanes;
+  const i64 lower = rows * dst_row_stride;
+  group_vector special{};
   for (i64 i = 0; i < rows; i += L) {
     i64 x = 0;
     if (Group * sizeof(S) == 4 && k_stride == 1) {
       const i64 whole = k / Group / L * L;
       for (i64 r = i; r < (m < i + L ? m : i + L); r++)
         for (x = 0; x < whole; x += L)
-          store<L>(dst + r * dst_row_stride + x,
-                   part_of_group<Part>(load<L>((const i32*)(src + r * m_stride + x * Group))) ^ flip);
+          store_group<Part>(dst + r * dst_row_stride + x, lower,
+                            load<L>((const i32*)(src + r * m_stride + x * Group)) ^ flip, special);
       x = i < m ? whole : 0;
     }
     for (; x < groups; x += L) {
@@ -114,10 +145,17 @@ OD_NOINLINE void copy_groups(const S* src, i64 m_stride, i64 k_stride, i64 m, i6
         row[l] = load_group<Group>(src + (x + l) * Group * k_stride + i * m_stride, k_stride, m_stride,
                                    k - (x + l) * Group, m - i);
       dot_transpose<L / 2, L>(row);
-      for (i64 r = i; r < (rows < i + L ? rows : i + L); r++)
-        store_range<L>(dst + r * dst_row_stride + x, part_of_group<Part>(row[r - i]) ^ flip, 0, groups - x);
+      for (i64 r = i; r < (rows < i + L ? rows : i + L); r++) {
+        i32* to = dst + r * dst_row_stride + x;
+        if constexpr (Part == part::split) {
+          store_group<Part>(to, lower, row[r - i], special);  // whole groups of 16: dst is as wide
+        } else {
+          store_range<L>(to, row[r - i] ^ flip, 0, groups - x);
+        }
+      }
     }
   }
+  return any(special | special << 16);
 }
 
 }  // namespace od

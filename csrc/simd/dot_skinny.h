@@ -8,27 +8,83 @@
 
 namespace od {
 
+// R rows of A by V vectors of B's columns, over a few rows of B. Rows beyond m repeat the last one and are not stored;
+// with Edge there are n < V * lanes columns.
+template <class T, class S, int R, int V, bool Edge>
+OD_NOINLINE void dot_rows_block(const T* a, i64 a_row_stride, i64 a_k_stride, const S* b, i64 b_k_stride, T* c,
+                                i64 c_row_stride, i64 m, i64 n, i64 k, bool accumulate) {
+  typedef typename dot_config<T>::vector vector;
+  constexpr int L = dot_config<T>::lanes;
+  vector sum[R][V];
+  const T* left[R];
+  OD_UNROLL for (int r = 0; r < R; r++) {
+    left[r] = a + (r < m ? r : m - 1) * a_row_stride;
+    OD_UNROLL for (int v = 0; v < V; v++) sum[r][v] = vector{};
+  }
+  for (i64 i = 0; i < k; i++) {
+    vector right[V];
+    OD_UNROLL for (int v = 0; v < V; v++) {
+      if constexpr (Edge) {
+        right[v] = v * L < n ? dot_load_as<T>(b + v * L, n - v * L) : vector{};
+      } else {
+        right[v] = dot_load_as<T>(b + v * L);
+        if (v * L * sizeof(S) % 64 == 0) __builtin_prefetch((const char*)(b + v * L) + 256, 0, 2);
+      }
+    }
+    b += b_k_stride;
+    OD_UNROLL for (int r = 0; r < R; r++) {
+      const vector x = dot_broadcast(*left[r]);
+      left[r] += a_k_stride;
+      OD_UNROLL for (int v = 0; v < V; v++) sum[r][v] = dot_multiply_add<T>(x, right[v], sum[r][v]);
+    }
+  }
+  OD_UNROLL for (int r = 0; r < R; r++) {
+    if (r >= m) break;
+    OD_UNROLL for (int v = 0; v < V; v++) {
+      T* to = c + r * c_row_stride + v * L;
+      if constexpr (Edge) {
+        if (v * L >= n) break;
+        const vector before = accumulate ? dot_load_as<T>(to, n - v * L) : vector{};
+        store_range<L>(to, accumulate ? before + sum[r][v] : sum[r][v], 0, n - v * L);
+      } else {
+        dot_store(to, accumulate ? dot_load(to) + sum[r][v] : sum[r][v]);
+      }
+    }
+  }
+}
+
+template <class T, class S, int R, int V>
+OD_INLINE void dot_rows_strips(const T* a, i64 a_row_stride, i64 a_k_stride, const S* b, i64 b_k_stride, T* c,
+                               i64 c_row_stride, i64 m, i64 n, i64 k, bool accumulate) {
+  constexpr i64 strip = 32, columns = V * dot_config<T>::lanes;
+  for (i64 i = 0; i == 0 || i < k; i += strip) {
+    const T* left = a + i * a_k_stride;
+    const i64 depth = k - i < strip ? k - i : strip;
+    i64 j = 0;
+    for (; j + columns <= n; j += columns)
+      dot_rows_block<T, S, R, V, false>(left, a_row_stride, a_k_stride, b + i * b_k_stride + j, b_k_stride, c + j,
+                                        c_row_stride, m, columns, depth, accumulate || i > 0);
+    if (j < n)
+      dot_rows_block<T, S, R, V, true>(left, a_row_stride, a_k_stride, b + i * b_k_stride + j, b_k_stride, c + j,
+                                       c_row_stride, m, n - j, depth, accumulate || i > 0);
+  }
+}
+
 // B in rows (unit column stride). A strip of a few rows of B at a time, along all of n: memory is read in long runs,
-// and C stays in L2. Bits as dot_direct's. 16-bit B is widened into a panel in L1 on the way.
+// and C stays in L2. 16-bit B is widened in registers.
 template <class T, class S>
 OD_INLINE void dot_rows(const T* a, i64 a_row_stride, i64 a_k_stride, const S* b, i64 b_k_stride, T* c,
                         i64 c_row_stride, i64 m, i64 n, i64 k, bool accumulate) {
-  constexpr i64 strip = 16, columns = dot_config<T>::columns, width = columns * 16;
-  if constexpr (same<T, S>) {
-    for (i64 i = 0; i == 0 || i < k; i += strip)
-      dot_direct<T>(a + i * a_k_stride, a_row_stride, a_k_stride, b + i * b_k_stride, b_k_stride, c, c_row_stride, m, n,
-                    k - i < strip ? k - i : strip, accumulate || i > 0);
-  } else {
-    alignas(64) T panels[strip * width];
-    for (i64 i = 0; i == 0 || i < k; i += strip) {
-      const i64 depth = k - i < strip ? k - i : strip;
-      for (i64 j = 0; j < n; j += width) {
-        const i64 some = n - j < width ? n - j : width;
-        pack_b<T>(b + i * b_k_stride + j, b_k_stride, 1, depth, some, panels, columns * strip);
-        dot_packed<T>(a + i * a_k_stride, a_row_stride, a_k_stride, panels, columns * strip, c + j, c_row_stride, m,
-                      some, depth, accumulate || i > 0);
-      }
-    }
+#if defined(OD_AVX512) || defined(__aarch64__)
+  constexpr int most = 8, one = 8;
+#else
+  constexpr int most = 4, one = 4;
+#endif
+  for (; m > 0; m -= most, a += most * a_row_stride, c += most * c_row_stride) {
+    if (m > 1)
+      dot_rows_strips<T, S, most, 2>(a, a_row_stride, a_k_stride, b, b_k_stride, c, c_row_stride, m, n, k, accumulate);
+    else
+      dot_rows_strips<T, S, 1, one>(a, a_row_stride, a_k_stride, b, b_k_stride, c, c_row_stride, m, n, k, accumulate);
   }
 }
 
@@ -51,7 +107,7 @@ OD_NOINLINE void dot_inner_block(const T* a, i64 a_row_stride, const S* b, i64 b
     vector w[N];
     OD_UNROLL for (int j = 0; j < N; j++) {
       w[j] = dot_load_as<T>(right[j] + i);
-      __builtin_prefetch(right[j] + i + 1024 / sizeof(S));
+      __builtin_prefetch(right[j] + i + N * b_row_stride, 0, 2);  // the rows after these
     }
     OD_UNROLL for (int r = 0; r < R; r++) {
       const vector x = dot_load(left[r] + i);

@@ -23,19 +23,23 @@ OD_INLINE bool tiles_permitted() {
   return result == 0;
 }
 
+// The operand of ldtilecfg. Loading it clears the tiles.
+struct alignas(64) tiles_layout {
+  u8 palette, start, reserved[14];
+  u16 bytes_per_row[16];
+  u8 rows[16];
+  OD_MEMBER void load() const { asm volatile("ldtilecfg %0" ::"m"(*this)); }
+};
+
 // A thread sets the tiles up before its products and gives them back after: context switches are cheaper without.
 OD_INLINE void tiles_begin() {
-  struct alignas(64) {
-    u8 palette, start, reserved[14];
-    u16 bytes_per_row[16];
-    u8 rows[16];
-  } shape = {};
-  shape.palette = 1;
+  tiles_layout layout = {};
+  layout.palette = 1;
   for (int t = 0; t < 8; t++) {
-    shape.bytes_per_row[t] = 64;
-    shape.rows[t] = 16;
+    layout.bytes_per_row[t] = 64;
+    layout.rows[t] = 16;
   }
-  asm volatile("ldtilecfg %0" ::"m"(shape));
+  layout.load();
 }
 OD_INLINE void tiles_end() { asm volatile("tilerelease" ::: "memory"); }
 struct tiles_scope {
@@ -68,52 +72,23 @@ constexpr i64 tiles_rows(i64 m) {
 template <class T>
 using tiles_bits = typename choose<same<T, i8>, i8, u16>::type;
 
-// Whether there is a bf16 infinity or NaN among `rows` rows of groups (a multiple of the lanes).
-OD_NOINLINE bool tiles_special(const i32* p, i64 row_stride, i64 rows, i64 groups) {
-  group_vector found{};
-  for (i64 r = 0; r < rows; r++)
-    for (i64 g = 0; g < groups; g += group_lanes) {
-      const group_vector x = load<group_lanes>(p + r * row_stride + g);
-      found |= convert<i32>((x & 0x7f80) == 0x7f80) | convert<i32>((x & 0x7f800000) == 0x7f800000);
-    }
-  return any(found);
-}
-
 // dst has tiles_panel_rows<T>(k) rows of 32 groups a panel. True when f16 operands have an infinity or a NaN, which
 // tiles_dot must be told of: split in two, infinity times an exact zero would give NaN.
 template <class T>
 OD_INLINE bool tiles_pack_b(const T* src, i64 k_stride, i64 n_stride, i64 k, i64 n, i32* dst, i64 panel_stride) {
-  constexpr int group = tiles_config<T>::group;
-  const auto* bits = (const tiles_bits<T>*)src;
-  const i64 groups = tiles_groups<T>(k);
-  if constexpr (same<T, f16>) {
-    pack_groups<group, part::upper>(bits, k_stride, n_stride, k, n, dst, 32, panel_stride, groups);
-    pack_groups<group, part::lower>(bits, k_stride, n_stride, k, n, dst + 16 * 32, 32, panel_stride, groups);
-    bool special = false;
-    for (i64 j = 0; j < n; j += 32) special |= tiles_special(dst + j / 32 * panel_stride, 32, 2 * groups, 32);
-    return special;
-  } else {
-    pack_groups<group>(bits, k_stride, n_stride, k, n, dst, 32, panel_stride, groups);
-    return false;
-  }
+  constexpr part Part = same<T, f16> ? part::split : part::whole;
+  return pack_groups<tiles_config<T>::group, Part>((const tiles_bits<T>*)src, k_stride, n_stride, k, n, dst, 32,
+                                                   panel_stride, tiles_groups<T>(k));
 }
 
 // dst has tiles_rows<T>(m) rows of tiles_groups<T>(k) groups; an odd multiple of 16 as the stride keeps the rows of a
 // tile in different L1 sets. Returns what tiles_pack_b does.
 template <class T>
 OD_INLINE bool tiles_copy_a(const T* src, i64 m_stride, i64 k_stride, i64 m, i64 k, i32* dst, i64 dst_row_stride) {
-  constexpr int group = tiles_config<T>::group;
-  const auto* bits = (const tiles_bits<T>*)src;
-  const i64 rows = tiles_rows<T>(m) / tiles_config<T>::parts, groups = tiles_groups<T>(k);
-  if constexpr (same<T, f16>) {
-    copy_groups<group, part::upper>(bits, m_stride, k_stride, m, k, dst, dst_row_stride, rows, groups, 0);
-    copy_groups<group, part::lower>(bits, m_stride, k_stride, m, k, dst + rows * dst_row_stride, dst_row_stride, rows,
-                                    groups, 0);
-    return tiles_special(dst, dst_row_stride, rows, groups);
-  } else {
-    copy_groups<group>(bits, m_stride, k_stride, m, k, dst, dst_row_stride, rows, groups, 0);
-    return false;
-  }
+  constexpr part Part = same<T, f16> ? part::split : part::whole;
+  return copy_groups<tiles_config<T>::group, Part>((const tiles_bits<T>*)src, m_stride, k_stride, m, k, dst,
+                                                   dst_row_stride, tiles_rows<T>(m) / tiles_config<T>::parts,
+                                                   tiles_groups<T>(k), 0);
 }
 
 // 32 x 32 of C. `lower` is where A's lower halves begin, in groups from a.
@@ -183,20 +158,25 @@ OD_NOINLINE void tiles_block_special(const i32* a, i64 a_row_stride, i64 lower, 
     }
 }
 
-// C (+)= A . B over `groups` = tiles_groups<T>(k), between tiles_begin and tiles_end. C needs no rounding up.
-// `special`: tiles_pack_b or tiles_copy_a said so of an operand.
+// C (+)= A . B over `groups` = tiles_groups<T>(k), between tiles_begin and tiles_end, A as tiles_copy_a leaves it. C
+// needs no rounding up. `special`: tiles_pack_b or tiles_copy_a said so of an operand. `next` are rows that will be read
+// after these: each panel fetches its share of them.
 template <class T>
-OD_NOINLINE void tiles_dot(const i32* a, i64 a_row_stride, const i32* b, i64 b_panel_stride,
-                           typename tiles_config<T>::result* c, i64 c_row_stride, i64 m, i64 n, i64 groups,
-                           bool accumulate, bool special) {
+OD_NOINLINE void tiles_dot_copied(const i32* a, i64 a_row_stride, const i32* b, i64 b_panel_stride,
+                                  typename tiles_config<T>::result* c, i64 c_row_stride, i64 m, i64 n, i64 groups,
+                                  bool accumulate, bool special, const char* next = nullptr, i64 next_stride = 0,
+                                  i64 next_lines = 0) {
   typedef typename tiles_config<T>::result result;
   alignas(64) result partial[32 * 32] = {};
   const i64 lower = (m + 31) / 32 * 32 * a_row_stride;
   for (i64 i = 0; i < m; i += 32) {
     const i32 *left = a + i * a_row_stride, *panel = b;
+    i64 fetched = 0;
     for (i64 j = 0; j < n; j += 32) {
       result* to = c + i * c_row_stride + j;
       const i64 rows = m - i < 32 ? m - i : 32, columns = n - j < 32 ? n - j : 32;
+      for (const i64 share = next_lines * (j + 32) / n; fetched < share && fetched < next_lines; fetched++)
+        for (i64 r = 0; r < 32; r++) __builtin_prefetch(next + r * next_stride + fetched * 64, 0, 2);
       if (same<T, f16> && special) {
         tiles_block_special(left, a_row_stride, lower, panel, (float*)to, c_row_stride, rows, columns, groups,
                             accumulate);
@@ -208,6 +188,30 @@ OD_NOINLINE void tiles_dot(const i32* a, i64 a_row_stride, const i32* b, i64 b_p
         dot_copy_part(partial, 32, to, c_row_stride, rows, columns);
       }
       panel += b_panel_stride;
+    }
+  }
+}
+
+// The same with A wherever it is (m x k, any strides): 32 rows at a time are copied to where L1 holds them while all
+// of B's panels go by.
+template <class T>
+OD_NOINLINE void tiles_dot(const T* a, i64 a_row_stride, i64 a_k_stride, const i32* b, i64 b_panel_stride,
+                           typename tiles_config<T>::result* c, i64 c_row_stride, i64 m, i64 n, i64 k, bool accumulate,
+                           bool special) {
+  constexpr i64 parts = tiles_config<T>::parts, group = tiles_config<T>::group;
+  constexpr i64 most = 256 / parts, stride = most + 16, step = most * group;  // 32 KiB
+  alignas(64) i32 rows[32 * parts * stride];
+  for (i64 x = 0; x < k || x == 0; x += step) {
+    const i64 depth = k - x < step ? k - x : step;
+    for (i64 i = 0; i < m; i += 32) {
+      const T* from = a + i * a_row_stride + x * a_k_stride;
+      const i64 height = m - i < 32 ? m - i : 32;
+      const bool found = tiles_copy_a<T>(from, a_row_stride, a_k_stride, height, depth, rows, stride);
+      const bool fetch = a_k_stride == 1 && i + 32 < m;
+      tiles_dot_copied<T>(rows, stride, b + x / group * parts * 32, b_panel_stride, c + i * c_row_stride, c_row_stride,
+                          height, n, tiles_groups<T>(depth), accumulate || x > 0, special || found,
+                          (const char*)(from + 32 * a_row_stride), a_row_stride * i64(sizeof(T)),
+                          fetch ? (depth * i64(sizeof(T)) + 63) / 64 : 0);
     }
   }
 }

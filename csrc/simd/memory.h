@@ -238,12 +238,14 @@ OD_INLINE void scatter(S* base, vec<i64, L> offset, vec<register_of<S>, L> v, ma
   detail::scatter_with<L>(base, offset, ok, [&](S* p, int k) { detail::write(p, detail::read<image_of<S>>(buffer + k)); });
 }
 
-// One element as a register value, and back.
+// One element as a register value, and back, rounded.
 template <class S> OD_INLINE register_of<S> load1(const S* p) {
   return first(detail::expand<S, 1>(raw<image_of<S>, 1>{detail::read<image_of<S>>(p)}));
 }
 template <class S> OD_INLINE void store1(S* p, register_of<S> x) {
-  detail::write<image_of<S>>(p, detail::contract<S, 1>(vec<register_of<S>, 1>{x})[0]);
+  vec<register_of<S>, 1> v{x};
+  if constexpr (same<S, bf16>) v = detail::round_bf16_step()(v);
+  detail::write<image_of<S>>(p, detail::contract<S, 1>(v)[0]);
 }
 
 namespace detail {

@@ -30,6 +30,25 @@ MATMUL(bf16, float, od::bf16)
 DIRECT(f32, float)
 DIRECT(f64, double)
 
+// A widened to T first, as generated code does. Rows of B: unit n stride; inner: unit k stride.
+#define FEW(name, T, S)                                                                                               \
+  extern "C" void rows_##name(const S* a, i64 a_m, i64 a_k, const S* b, i64 b_row, T* c, i64 c_m, i64 m, i64 n,       \
+                              i64 k, int accumulate, T* space) {                                                      \
+    const i64 stride = (k + 31) / 16 * 16;                                                                            \
+    od::copy_a<T>(a, a_m, a_k, m, k, space, stride);                                                                  \
+    od::dot_rows<T>(space, stride, 1, b, b_row, c, c_m, m, n, k, accumulate);                                         \
+  }                                                                                                                   \
+  extern "C" void inner_##name(const S* a, i64 a_m, i64 a_k, const S* b, i64 b_row, T* c, i64 c_m, i64 m, i64 n,      \
+                               i64 k, int accumulate, T* space) {                                                     \
+    const i64 stride = (k + 31) / 16 * 16;                                                                            \
+    od::copy_a<T>(a, a_m, a_k, m, k, space, stride);                                                                  \
+    od::dot_inner<T>(space, stride, b, b_row, c, c_m, m, n, k, accumulate);                                           \
+  }
+FEW(f32, float, float)
+FEW(f64, double, double)
+FEW(f16, float, od::f16)
+FEW(bf16, float, od::bf16)
+
 #define INTEGER(name, A, B)                                                                                           \
   extern "C" void packed_##name(const A* a, i64 a_m, i64 a_k, const B* b, i64 b_k, i64 b_n, od::i32* c, i64 c_m,      \
                                 i64 m, i64 n, i64 k, i64 k_chunk, int accumulate, od::i32* space) {                   \
@@ -76,13 +95,31 @@ extern "C" int tiles_permitted() { return od::tiles_permitted(); }
     for (i64 i = 0; i == 0 || i < k; i += k_chunk) {                                                                  \
       const i64 depth = k - i < k_chunk ? k - i : k_chunk;                                                            \
       special |= od::tiles_pack_b<S>(b + i * b_k, b_k, b_n, depth, n, space, panel_stride);                           \
+      if (i % 2 == 0) {                                                                                               \
+        od::tiles_dot<S>(a + i * a_k, a_m, a_k, space, panel_stride, c, c_m, m, n, depth, accumulate || i > 0,        \
+                         special);                                                                                    \
+        continue;                                                                                                     \
+      }                                                                                                               \
       special |= od::tiles_copy_a<S>(a + i * a_k, a_m, a_k, m, depth, rows, row_stride);                              \
-      od::tiles_dot<S>(rows, row_stride, space, panel_stride, c, c_m, m, n, od::tiles_groups<S>(depth),               \
-                       accumulate || i > 0, special);                                                                 \
+      od::tiles_dot_copied<S>(rows, row_stride, space, panel_stride, c, c_m, m, n, od::tiles_groups<S>(depth),        \
+                              accumulate || i > 0, special);                                                          \
     }                                                                                                                 \
     od::tiles_end();                                                                                                  \
   }
 TILES(f16, od::f16)
 TILES(bf16, od::bf16)
 TILES(i8, od::i8)
+
+extern "C" void tiles_rows_bf16(const od::bf16* a, i64 a_m, i64 a_k, const od::bf16* b, i64 b_row, float* c, i64 c_m,
+                                i64 m, i64 n, i64 k, int accumulate, float*) {
+  od::tiles_begin();
+  od::tiles_few_rows(a, a_m, a_k, b, b_row, c, c_m, m, n, k, accumulate);
+  od::tiles_end();
+}
+extern "C" void tiles_inner_bf16(const od::bf16* a, i64 a_m, i64 a_k, const od::bf16* b, i64 b_row, float* c, i64 c_m,
+                                 i64 m, i64 n, i64 k, int accumulate, float*) {
+  od::tiles_begin();
+  od::tiles_few_inner(a, a_m, a_k, b, b_row, c, c_m, m, n, k, accumulate);
+  od::tiles_end();
+}
 #endif

@@ -173,6 +173,42 @@ def check_product(library, function, dtype, layouts):
             c.check(expected + start if accumulate else expected)
 
 
+FEW = [(1, 1, 1), (1, 300, 70), (3, 5, 7), (8, 64, 96), (8, 133, 64), (13, 97, 129), (16, 100, 600), (5, 31, 33),
+       (0, 4, 4), (4, 0, 4), (6, 9, 0)]
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64", "f16", "bf16"])
+@pytest.mark.parametrize("layout", ["rows", "columns", "strided"])
+@pytest.mark.parametrize("method", ["rows", "inner"])
+def test_few_rows(library, method, dtype, layout):
+    check_few(library, method, dtype, layout)
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "strided"])
+@pytest.mark.parametrize("method", ["rows", "inner"])
+def test_few_rows_on_tiles(tiles_library, method, layout):
+    check_few(tiles_library, f"tiles_{method}", "bf16", layout)
+
+
+def check_few(library, method, dtype, layout):
+    """B's rows, or columns, are contiguous, and what lies between them is NaN."""
+    source, result = DTYPES[dtype]
+    rng = np.random.default_rng(6)
+    for (m, n, k), accumulate in itertools.product(FEW, (False, True)):
+        a, a_strides = matrix(rng, m, k, source, layout)
+        shape = (n, k) if method.endswith("inner") else (k, n)
+        wide = np.full((shape[0], shape[1] + 3), np.nan, source)
+        b = wide[:, : shape[1]]
+        b[...] = rng.integers(-8, 9, shape)
+        exact = a.astype(np.float64) @ (b.T if method.endswith("inner") else b).astype(np.float64)
+        start = rng.integers(-9, 9, (m, n)) if accumulate else np.nan
+        c, space = Output(m, n, result, start), np.full((m + 1) * (k + 64), np.nan, result)
+        getattr(library, f"{method}_{dtype}")(
+            pointer(a), *integers(*a_strides), pointer(b), *integers(shape[1] + 3), pointer(c.inside),
+            *integers(c.row_stride, m, n, k), int(accumulate), pointer(space))
+        c.check(exact + start if accumulate else exact)
+
+
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("layout", ["rows", "columns", "strided", "reversed"])
 def test_direct(library, dtype, layout):

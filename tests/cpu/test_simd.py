@@ -149,10 +149,12 @@ def test_rounding_to_small_floats(library, rng, name):
     values = np.concatenate(parts)
     values = np.concatenate([values, np.zeros(-len(values) % 16, np.float32)])
     expected = values.astype(memory)
-    same_values(call(library, f"contract_{name}", values, out=np.empty(len(values), memory)), expected)
-    same_values(apply(library, f"round_{name}", values), expected.astype(np.float32))
+    rounded = apply(library, f"round_{name}", values)
+    same_values(rounded, expected.astype(np.float32))
     nan = np.isnan(values)
-    got = call(library, f"contract_{name}", values, out=np.empty(len(values), memory))
+    # Stores of bf16 do not round again.
+    got = call(library, f"contract_{name}", rounded if name == "bf16" else values, out=np.empty(len(values), memory))
+    same_values(got, expected)
     np.testing.assert_array_equal(np.signbit(got[nan]), np.signbit(values[nan]))
 
 

@@ -113,6 +113,7 @@ class Format:
         self,
         a: str,
         strides: tuple[str, str],
+        copied: bool,
         b: str,
         panel_stride: int,
         c: str,
@@ -121,7 +122,7 @@ class Format:
         flag: str,
         special: str,
     ) -> str:
-        """The product; `extents` are m, n and k."""
+        """The product; `extents` are m, n and k. `copied`: the left operand is what `copy` made, or is where it was."""
         sizes = ", ".join(extents)
         if self.name == "float":
             return (
@@ -134,8 +135,13 @@ class Format:
                 f"{sizes}, {flag})"
             )
         m, n, k = extents
+        if not copied:
+            return (
+                f"od::tiles_dot<{self._type()}>({a}, {strides[0]}, {strides[1]}, {b}, {panel_stride}, {c}, {c_stride}, "
+                f"{sizes}, {flag}, {special})"
+            )
         return (
-            f"od::tiles_dot<{self._type()}>({a}, {strides[0]}, {b}, {panel_stride}, {c}, {c_stride}, {m}, {n}, "
+            f"od::tiles_dot_copied<{self._type()}>({a}, {strides[0]}, {b}, {panel_stride}, {c}, {c_stride}, {m}, {n}, "
             f"od::tiles_groups<{self._type()}>({k}), {flag}, {special})"
         )
 

@@ -2,8 +2,8 @@
 
 The choice is static, by tile shapes and strides that are known to be one:
 
-    few rows (<= 16), B's rows contiguous        dot_rows    B straight from memory
-    few rows, both contiguous along k            dot_inner
+    few rows (<= 16), B's rows contiguous        dot_rows    B straight from memory (bf16 with AMX: tiles_few_rows)
+    few rows, both contiguous along k            dot_inner   (bf16 with AMX: tiles_few_inner)
     B in local memory, rows contiguous           dot_direct
     B contiguous along k, A unchanged in the     the transposed product: B's rows are broadcast, A is packed once
       loop and the result not accumulated        before the loop, and the result is kept transposed
@@ -34,6 +34,7 @@ from opdsl.targets.cpu.ranges import constant
 if TYPE_CHECKING:
     from opdsl.targets.cpu.lowering import Lowering
 
+FEWEST_ON_TILES = 5  # with fewer rows of A, multiply-adds in registers keep up with memory
 WHOLE_ROWS = 256  # a tile of B that is whole rows of its tensor, no longer than this, is read in place
 MEMORY_CAP = 1 << 28  # bytes of remembered panels a thread may hold
 
@@ -138,8 +139,10 @@ class Dots:
                 return Plan(dot, "plain")
         if format.name != "float":
             assert left is not None and right is not None
-            rows, panels = self._copy("rows", left, (m, k), format), self._copy("panels", right, (k, n), format)
-            return Plan(dot, "packed", left=rows, right=panels, format=format)
+            # What stays the same in a loop is copied once; otherwise tiles_dot copies a few rows at a time itself.
+            once = format.name != "tiles" or self._invariant(left, dot)
+            rows = self._copy("rows", left, (m, k), format) if once else left
+            return Plan(dot, "packed", left=rows, right=self._copy("panels", right, (k, n), format), format=format)
         if right is None:
             return Plan(dot, "direct", left=self._left(left, (m, k), format), format=format)
         unit = self.unit_axis[tensor_of(right.op)]
@@ -147,6 +150,10 @@ class Dots:
             unit == right.dims[1] and self._step(right, 1) == 1,
             unit == right.dims[0] and self._step(right, 0) == 1,
         )
+        few_on_tiles = self.lowering.isa.has_tiles and FEWEST_ON_TILES <= m <= FEW_ROWS and self._in_grid(dot)
+        if few_on_tiles and a_source == b_source == bf16 and (n_unit or k_unit):
+            method, tiles = "rows" if n_unit else "inner", Format("tiles", bf16, dtype, self.lowering.isa)
+            return Plan(dot, method, left=left, right=right, format=tiles)
         if m <= FEW_ROWS and n_unit:
             return Plan(dot, "rows", left=self._left(left, (m, k), format), right=right, format=format)
         if m <= FEW_ROWS and k_unit:
@@ -286,9 +293,10 @@ class Dots:
                 copy.loop = loop
                 start, stop, step = (self._scalar_text(o) for o in loop.operands[:3])
                 trips = code.define("trips", "od::i64", f"od::trips({start}, {stop}, {step})", self._outer_level)
-                # Too much to remember: one slot, filled anew each time.
+                # Too much to remember, or nobody to remember it for: one slot, filled anew each time.
+                again = " * ".join(counts[axis] for axis in free)
                 copy.too_many = code.define(
-                    "too_many", "bool", f"{trips} * {bytes_} > {MEMORY_CAP}ll", self._outer_level
+                    "too_many", "bool", f"{trips} * {bytes_} > {MEMORY_CAP}ll || {again} == 1", self._outer_level
                 )
                 text = f"{copy.too_many} ? 1 : od::larger({trips}, 1)"
                 copy.slots = code.define("slots", "od::i64", text, self._outer_level)
@@ -360,10 +368,14 @@ class Dots:
         """Declarations that stand before the loop over a piece of the grid."""
         assert self.grid is not None
         setup = self.grid.setup
-        if any(c.format.name == "tiles" for c in self._copies_inside(self.grid.op.regions[0])):
+        if any(self._on_tiles(op) for op in walk(self.grid.op.regions[0])):
             setup = ["  const od::tiles_scope tiles;", *setup]
         self.grid = None
         return setup
+
+    def _on_tiles(self, op: Op) -> bool:
+        format = self.plans[op].format if op in self.plans else None
+        return format is not None and format.name == "tiles"
 
     def chunk(self, op: Op, order: Sequence[int], counts: Sequence[str]) -> str:
         """How many neighbouring iterations belong together: those that share remembered panels."""
@@ -664,16 +676,18 @@ class Dots:
             copy = plan.right
             assert isinstance(copy, Copy)
             shift = "" if low == r0 else f" + ({low} - {r0}) * {format.panel_columns}"
-            special = "false"
-            if format.has_special_values:
-                assert isinstance(plan.left, Copy)
+            special = copy.special
+            if isinstance(plan.left, Copy) and format.has_special_values:
                 special = f"{plan.left.special} || {copy.special}"
-            b = right.pointer + shift
-            call = format.dot(a, left.strides, b, copy.stride, c, c_stride, (m, n, k), flag, special) + ";"
+            copied, b = isinstance(plan.left, Copy), right.pointer + shift
+            call = format.dot(a, left.strides, copied, b, copy.stride, c, c_stride, (m, n, k), flag, special) + ";"
         else:
             tail = f"{c}, {c_stride}, {m}, {n}, {k}, {flag});"
             b = self._offset(right.pointer, [(low, right.strides[0]), (n0, right.strides[1])])
-            if plan.method == "inner":
+            if format.name == "tiles":
+                b_stride = right.strides[0 if plan.method == "rows" else 1]
+                call = f"od::tiles_few_{plan.method}({a}, {left.strides[0]}, {left.strides[1]}, {b}, {b_stride}, {tail}"
+            elif plan.method == "inner":
                 call = f"od::dot_inner<{type}>({a}, {left.strides[0]}, {b}, {right.strides[1]}, {tail}"
             else:
                 method = "dot_rows" if plan.method == "rows" else "dot_direct"
