@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from faults import compiled_call, describe, survivors
+from faults.cases import acceptance
+from faults.mutants import examine
 from support.acceptance import load
-from support.checks import F16, F32, Guarded, check_error, exact_integers, real
+from support.checks import F16, F32, Guarded, check_error, exact_integers, lay_out, real
 
-from opdsl.npu.emulator import run
 from opdsl.targets.npu.placement import CapacityError
-from opdsl.targets.npu.running import split_arguments
 
 CHIPS = ("npu:910b2", "npu:910a")
 
 
-@pytest.mark.parametrize("target", [*CHIPS, "npu:910b4", "npu:310p"])
+@pytest.mark.parametrize("target", [*CHIPS, "npu:910b1", "npu:910b3", "npu:910b4", "npu:310p"])
 def test_matmul(target: str) -> None:
     module = load("matmul")
     a, b, bias = (exact_integers(s, F16, n) for n, s in enumerate(((150, 201), (201, 133), (133,))))
@@ -63,48 +62,43 @@ def test_flash_attention(target: str) -> None:
     check_error(lse.check(), exact_lse, plain_lse)
 
 
-def add_arguments(size: int):
-    x = real((size,), F32)
-    return lambda: (x, x, np.zeros_like(x))
+def image_arguments(layout: str, dtype, padding: int):
+    x, w = exact_integers((1, 9, 21, 5), dtype), exact_integers((3, 3, 5, 7), dtype, 1)
+    exact = load("conv2d").reference(x.astype(np.float64), w.astype(np.float64), padding=padding)
+    return lay_out(x, layout), lay_out(w, layout), Guarded(exact.shape, dtype, layout), exact
 
 
-def test_every_lost_flag_of_add_is_noticed() -> None:
-    """Whole tiles, several a core, and a last one that sticks out, with its own flags."""
-    kernel = load("add").add
-    makes = [add_arguments(120000), add_arguments(119990)]
-    compiled = compiled_call(kernel, makes[0](), CHIPS[0], BLOCK=1000)
-    left = [d for make in makes for d in [survivors(compiled, make)]]
-    missed = [describe(d) for d in left[0] if any(d is other for other in left[1])]
-    assert len(compiled.dependences) >= 6
-    assert not missed
+@pytest.mark.parametrize("target", ["npu:910b1", *CHIPS])
+@pytest.mark.parametrize(("layout", "dtype"), [("contiguous", F32), ("strided", F16)])
+def test_conv2d(target: str, layout: str, dtype) -> None:
+    """Strided arrays come to the cube by way of the vector core: eighteen tiles that need flags between cores."""
+    x, w, y, exact = image_arguments(layout, dtype, 1)
+    load("conv2d").conv2d(x, w, y.view, target=target, padding=1, BC=16)
+    np.testing.assert_array_equal(y.check(), exact.astype(dtype))
 
 
-@pytest.mark.parametrize("target", CHIPS)
-@pytest.mark.parametrize("name", ["softmax", "matmul"])
-def test_every_lost_flag_is_noticed(name: str, target: str) -> None:
-    if name == "softmax":
-        x = real((399, 100), F32)
-        kernel, options = load("softmax").softmax, {}
-
-        def make():
-            return x, np.zeros_like(x)
-    else:
-        a, b = real((250, 100), F16), real((100, 331), F16, 1)
-        kernel, options = load("matmul").matmul, {"BM": 32, "BN": 32, "BK": 32}
-
-        def make():
-            return a, b, b[0].copy(), np.zeros((250, 331), F16)
-
-    compiled = compiled_call(kernel, make(), target, **options)
-    assert not [describe(d) for d in survivors(compiled, make)]
+def test_dropout() -> None:
+    x = real((3000,), F16)
+    results = []
+    for target in ("interp", *CHIPS):
+        y = Guarded(x.shape, F16)
+        load("dropout").dropout(x, y.view, 0.3, 12345678901, target=target, BLOCK=256)
+        results.append(y.check())
+    np.testing.assert_array_equal(results[1], results[0])
+    np.testing.assert_array_equal(results[2], results[0])
 
 
-def test_other_schedules_have_no_hazards() -> None:
-    x = real((399, 100), F32)
-    arguments = (x, np.zeros_like(x))
-    compiled = compiled_call(load("softmax").softmax, arguments, CHIPS[0])
-    for seed in range(1, 4):
-        assert not run(compiled.program, *split_arguments(compiled, arguments), seed=seed).hazards
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("add", CHIPS[0]), ("softmax", CHIPS[0]), ("softmax", CHIPS[1]), ("matmul", CHIPS[0]), ("matmul", CHIPS[1])],
+)
+def test_whatever_is_left_out_is_noticed(name: str, target: str) -> None:
+    """Each flag, barrier, and second slot of a buffer. All kernels: `python -m tests.faults`."""
+    (case,) = (case for case in acceptance() if case.name == name)
+    found = examine(case, target)
+    assert found.counts["dependence"] >= 6 and found.counts["flag"] >= 12 and found.counts["slot"] >= 2
+    assert not found.false_alarms
+    assert not [mutant.text for mutant in found.missed]
 
 
 def test_tiles_that_do_not_fit() -> None:

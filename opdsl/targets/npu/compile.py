@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from opdsl.ir.core import Kernel, Op
+from opdsl.ir.core import Kernel, Location, Op
+from opdsl.lang.errors import CompileError
 from opdsl.npu.chip import Chip
-from opdsl.npu.program import Program
+from opdsl.npu.program import Program, Register
 from opdsl.passes.pipeline import run_passes
 from opdsl.targets.base import Request
-from opdsl.targets.npu.dependences import Dependence, answer, find_dependences, insert_flags
-from opdsl.targets.npu.emit import emit
+from opdsl.targets.interp.errors import source_line
+from opdsl.targets.npu.dependences import Dependence, answer, confine, find_dependences, insert_flags
+from opdsl.targets.npu.emit import UNCHANGED, Mutation, emit
+from opdsl.targets.npu.events import number_events, unanswered
 from opdsl.targets.npu.lowering import Choices, Lowered, Lowering, NeedsSingleCore
 from opdsl.targets.npu.placement import DoesNotFit, Lifetime, explain, place
-from opdsl.targets.npu.prune import number_events, prune, runs_of, unanswered
-from opdsl.targets.npu.tree import Barrier, Block, Flag, Node, blocks_of
+from opdsl.targets.npu.prune import prune, traces_of
+from opdsl.targets.npu.tree import Barrier, Block, Buffer, Flag, Node, blocks_of
 
 CHOICES = (Choices(2, True), Choices(1, True), Choices(1, False))
 
@@ -32,9 +35,13 @@ class Compiled:
     lowered: Lowered
     dependences: Sequence[Dependence]
 
-    def without(self, dependence: Dependence) -> Program:
-        """The program without the flags or the barrier of a dependence: what fault injection runs."""
-        return _emit(self.kernel, self.chip, self.lowered, self.lifetimes, frozenset({id(dependence)}))
+    def without(self, part: Dependence | Flag | Barrier) -> Program:
+        """The program without all flags of a dependence, or without one flag or barrier: what fault injection runs."""
+        return _emit(self.kernel, self.chip, self.lowered, self.lifetimes, Mutation(omitted=id(part)))
+
+    def with_one_slot(self, buffer: Buffer) -> Program:
+        """The program with a rotating buffer that stays in its first slot, and the flags of one that rotates."""
+        return _emit(self.kernel, self.chip, self.lowered, self.lifetimes, Mutation(stuck=id(buffer)))
 
 
 def compile_kernel(request: Request, chip: Chip, record: dict[str, str] | None = None) -> Compiled:
@@ -43,16 +50,22 @@ def compile_kernel(request: Request, chip: Chip, record: dict[str, str] | None =
     lowered, lifetimes = _placed(request, kernel, chip)
     buffers = [life.buffer for life in lifetimes]
     dependences = find_dependences(lowered.program, buffers, request.may_alias)
-    kept = synchronise(lowered.program, dependences, request.may_alias)
+    try:
+        kept = synchronise(lowered.program, dependences, request.may_alias, lowered.parameters.sizes)
+    except NoFlagLeft as error:
+        message = f"{kernel.name} passes more tiles between the cube and the vector cores than {chip.name} has flags for"
+        line = source_line(error.location, kernel.source)
+        help = "make the products in a loop that is not unrolled"
+        raise CompileError(message, error.location, line, help) from None
     program = _emit(kernel, chip, lowered, lifetimes)
     return Compiled(program, lifetimes, lowered.texts, kernel, chip, lowered, kept)
 
 
 def _emit(
-    kernel: Kernel, chip: Chip, lowered: Lowered, lifetimes: Sequence[Lifetime], omitted: frozenset[int] = frozenset()
+    kernel: Kernel, chip: Chip, lowered: Lowered, lifetimes: Sequence[Lifetime], mutation: Mutation = UNCHANGED
 ) -> Program:
     return emit(
-        kernel.name, chip, lowered.program, lowered.parameters, lowered.cores, lifetimes, lowered.single_block, omitted
+        kernel.name, chip, lowered.program, lowered.parameters, lowered.cores, lifetimes, lowered.single_block, mutation
     )
 
 
@@ -72,17 +85,33 @@ def _placed(request: Request, kernel: Kernel, chip: Chip) -> tuple[Lowered, list
     raise explain(failed, kernel.name, kernel.source, chip.name)
 
 
-def synchronise(program: Block, dependences: Sequence[Dependence], tensors_alias: bool) -> list[Dependence]:
+class NoFlagLeft(Exception):
+    """Raised where there are not enough flags between cores."""
+
+    def __init__(self, location: Location) -> None:
+        super().__init__()
+        self.location = location
+
+
+def synchronise(
+    program: Block, dependences: Sequence[Dependence], tensors_alias: bool, sizes: Sequence[Register]
+) -> list[Dependence]:
     """Adds the flags and barriers that are needed, and numbers their events. Gives the dependences that they are of."""
     insert_flags(program, dependences)
-    kept, runs = prune(program, dependences, tensors_alias)
+    kept, traces = prune(program, dependences, tensors_alias, sizes)
     stay = {id(d) for d in kept}
     missing = frozenset(id(d) for d in dependences if id(d) not in stay)
-    open_ended = unanswered(kept, missing, runs)
+    open_ended = unanswered(kept, missing, traces)
     if open_ended:
         kept = [*kept, *answer(program, open_ended)]
-        runs = runs_of(program, [*dependences, *kept], tensors_alias)
-    left = number_events(kept, missing, runs)
+        traces = traces_of(program, [*dependences, *kept], tensors_alias, sizes)
+    left = number_events(kept, missing, traces)
+    if any(d.crosses for d in left):
+        confine(program, [d for d in kept if d.crosses and d.distance])
+        left = number_events(kept, missing, traces_of(program, [*dependences, *kept], tensors_alias, sizes))
+    for dependence in left:
+        if dependence.crosses:
+            raise NoFlagLeft(dependence.before.location)
     replaced = {id(d): d for d in left}
     _clean(program, missing, replaced)
     return [d for d in kept if id(d) not in replaced]

@@ -244,6 +244,36 @@ def _flag(is_set: bool, dependence: Dependence, node: Node, slot: int | None = N
     return Flag(is_set, dependence.source, dependence.target, dependence, slot, location=node.location)
 
 
+def confine(program: Block, dependences: Sequence[Dependence]) -> None:
+    """Lets dependences between iterations begin and end with their loop, rather than with the program: their first
+    sets come before the loop, their last waits after it."""
+    chosen: dict[int, list[Dependence]] = {}
+    for dependence in dependences:
+        chosen.setdefault(id(dependence.block), []).append(dependence)
+    moved = {id(d) for d in dependences}
+
+    def visit(block: Block) -> None:
+        nodes: list[Node] = []
+        for node in block.nodes:
+            inside: list[Dependence] = []
+            for inner in blocks_of(node):
+                visit(inner)
+                inside += chosen.get(id(inner), ())
+            # Slot by slot, as the iterations go on, so that flags that count can be shared.
+            turns = range(max((d.distance for d in inside), default=0))
+            nodes += [_flag(True, d, d.before, slot) for slot in turns for d in inside if slot < d.distance]
+            nodes.append(node)
+            nodes += [_flag(False, d, d.after, slot) for slot in turns for d in inside if slot < d.distance]
+        block.nodes[:] = nodes
+
+    program.nodes[:] = [
+        node
+        for node in program.nodes
+        if not (isinstance(node, Flag) and node.slot is not None and id(node.dependence) in moved)
+    ]
+    visit(program)
+
+
 def answer(program: Block, dependences: Sequence[Dependence]) -> list[Dependence]:
     """Adds a flag back for each of the dependences: their source pipe sets its event only after the wait before."""
     answers: dict[int, Dependence] = {}

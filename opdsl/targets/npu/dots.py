@@ -21,7 +21,7 @@ from opdsl.targets.npu.elementwise import Elementwise
 from opdsl.targets.npu.emitter import Emitter, GlobalPlace, Place
 from opdsl.targets.npu.layouts import BLOCK, layout
 from opdsl.targets.npu.parameters import TensorParameter
-from opdsl.targets.npu.transfers import Cut, Transfers
+from opdsl.targets.npu.transfers import Cut, Region, Transfers, region_of
 from opdsl.targets.npu.tree import Access, Buffer
 from opdsl.targets.npu.values import Tile, UbTile
 from opdsl.targets.npu.vector_unit import Lines, access
@@ -160,6 +160,7 @@ class Dots:
         (row_cut, row_step, rows), (column_cut, _, columns) = cuts
         result = self._l1(rows, columns, dtype, op.result.name or tensor.name, 2 if rotates else 1)
         group = e.new_group()
+        region = region_of(index, places)
 
         def copy(count: Operand, width: Operand) -> None:
             local = s.mul(row_cut.first, BLOCK)
@@ -169,7 +170,7 @@ class Dots:
                 e.issue(
                     "data_copy_nd2nz",
                     "MTE2",
-                    [Access(result.buffer, True, group=group), Access(tensor.name, False)],
+                    [Access(result.buffer, True, group=group), Access(tensor.name, False, region=region)],
                     core=self.core,
                     dst=Place(result.buffer, dtype.name, place),
                     src=GlobalPlace(tensor.tensor, dtype.name, distance, tensor.name),
@@ -530,6 +531,7 @@ class Dots:
         cuts: Sequence[tuple[Cut, Operand]],
         base: Operand,
         mode: str,
+        region: Region,
         otherwise: Callable[[], None],
     ) -> None:
         """Rows of a tensor whose elements are neighbours; `otherwise` writes where it is not aligned or still zero."""
@@ -557,7 +559,7 @@ class Dots:
                     e.issue(
                         "fixpipe",
                         "FIX",
-                        [Access(part.buffer, False), Access(tensor.name, True, group=group)],
+                        [Access(part.buffer, False), Access(tensor.name, True, group=group, region=region)],
                         dst=GlobalPlace(tensor.tensor, target.name, distance, tensor.name),
                         src=Place(part.buffer, total.dtype.name),
                         n_size=width,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from opdsl.ir.core import Location
@@ -46,6 +47,18 @@ from opdsl.targets.npu.tree import (
 )
 
 
+@dataclass(frozen=True)
+class Mutation:
+    """What fault injection changes: the id of a dependence, a flag or a barrier that is left out; the id of a buffer
+    that does not rotate. 0: none."""
+
+    omitted: int = 0
+    stuck: int = 0
+
+
+UNCHANGED = Mutation()
+
+
 def kind_of(core: str, chip: Chip) -> CoreKind:
     if not chip.split:
         return "core"
@@ -60,16 +73,16 @@ def emit(
     cores: Sequence[str],
     lifetimes: Sequence[Lifetime],
     single_block: bool,
-    omitted: frozenset[int] = frozenset(),
+    mutation: Mutation,
 ) -> Program:
-    """The program. `omitted`: ids of dependences whose flags or barriers are left out (fault injection)."""
+    """The program."""
     program = Program(name, chip.name, list(parameters.tensors))
     workspace = _workspace(program, lifetimes)
     for core in cores:
         kind = kind_of(core, chip)
-        body = _Writer(core, chip, parameters, workspace, omitted).code(tree)
+        body = _Writer(core, chip, parameters, workspace, mutation).code(tree)
         if chip.split and len(cores) > 1 and core == "vector":
-            body = _one_of_two(body, _Writer(core, chip, parameters, workspace, omitted, idle=True).code(tree), parameters)
+            body = _one_of_two(body, _Writer(core, chip, parameters, workspace, mutation, idle=True).code(tree), parameters)
         program.codes[kind] = Code(kind, body)
         if not chip.split:
             break
@@ -122,14 +135,14 @@ class _Writer:
         chip: Chip,
         parameters: Parameters,
         workspace: tuple[Tensor, int] | None,
-        omitted: frozenset[int],
+        mutation: Mutation,
         idle: bool = False,
     ) -> None:
         self.core = core
         self.chip = chip
         self.parameters = parameters
         self.workspace = workspace
-        self.omitted = omitted
+        self.mutation = mutation
         self.idle = idle  # only flags between cores, and what the scalar unit needs for them
         self.names = 0
         self.now: dict[Loop, Register] = {}
@@ -161,7 +174,7 @@ class _Writer:
         return body
 
     def node(self, node: Node, body: list[Statement]) -> None:
-        if isinstance(node, Flag | Barrier) and id(node.dependence) in self.omitted:
+        if isinstance(node, Flag | Barrier) and self.mutation.omitted in (id(node.dependence), id(node)):
             return
         if self.idle and self._is_work(node):
             return
@@ -227,7 +240,7 @@ class _Writer:
     def slot_address(self, buffer: Buffer, offset: int, body: list[Statement], location: Location) -> Operand:
         """Where the current slot of a buffer is, plus a known offset."""
         base = buffer.address + offset
-        if buffer.rotates is None or buffer.slots == 1:
+        if buffer.rotates is None or buffer.slots == 1 or id(buffer) == self.mutation.stuck:
             return base
         result = self.register(buffer.name)
         scaled = self.register("slot")

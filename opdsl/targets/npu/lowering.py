@@ -31,7 +31,7 @@ from opdsl.targets.npu.reductions import Reductions
 from opdsl.targets.npu.scalar_unit import constant
 from opdsl.targets.npu.shapes import Shapes
 from opdsl.targets.npu.tiles import Tiles
-from opdsl.targets.npu.transfers import Cut, Transfers
+from opdsl.targets.npu.transfers import Cut, Transfers, region_of
 from opdsl.targets.npu.tree import Block, Buffer
 from opdsl.targets.npu.values import Affine, BitTile, Spread, Test, Tile, UbTile, Uniform
 
@@ -414,6 +414,7 @@ class Lowering:
             else:
                 inside = s.both(inside, self.memory.inside(tensor, axis, place))
         mode = op.attributes["mode"]
+        region = region_of(index, places)
 
         def by_vector() -> None:
             tile: Tile = self.dots.drain(total, "sum")
@@ -424,10 +425,10 @@ class Lowering:
             self.memory.store(tile, tensor, index, places, mode, nonnegative)
 
         if inside == 1 and isinstance(inside, int):
-            self.dots.store(total, target, tensor, cuts, base, mode, by_vector)
+            self.dots.store(total, target, tensor, cuts, base, mode, region, by_vector)
         else:
             with self.e.if_(inside):
-                self.dots.store(total, target, tensor, cuts, base, mode, by_vector)
+                self.dots.store(total, target, tensor, cuts, base, mode, region, by_vector)
 
     # --- control
 

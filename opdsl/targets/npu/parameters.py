@@ -48,6 +48,11 @@ class Parameters:
                 self.list.append(Parameter(register, "scalar", name=name))
                 self.by_place.append(register)
 
+    @property
+    def sizes(self) -> list[Register]:
+        """The registers that hold sizes of dims."""
+        return [p.register for p in self.list if p.kind == "dim"]
+
     def size(self, symbol: str) -> Register:
         tensor, axis = self._dims[symbol]
         return self.register("dim", tensor, axis, symbol)

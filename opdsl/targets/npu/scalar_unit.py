@@ -25,7 +25,7 @@ def register_dtype(dtype: DType) -> str:
     return "f64" if dtype.is_float else "i64"
 
 
-def _fold(name: str, values: Sequence[Operand]) -> int | None:
+def fold(name: str, values: Sequence[Operand]) -> int | None:
     """The result of an integer op on numbers that are known, where it is small enough to be sure of."""
     if not all(isinstance(v, int) for v in values):
         return None
@@ -89,7 +89,7 @@ class ScalarUnit:
     def compute(self, name: str, dtype: str, *operands: Operand, result: str | None = None, hint: str = "") -> Operand:
         """One scalar op, or its result where that is known."""
         if dtype == "i64":
-            folded = _fold(name, operands)
+            folded = fold(name, operands)
             if folded is not None:
                 return folded
             same = _identity(name, operands)

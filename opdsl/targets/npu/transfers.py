@@ -28,6 +28,19 @@ from opdsl.targets.npu.values import BitTile, Tile, UbTile
 STAGED = 128  # elements that are moved one by one at a time
 ATOMIC = frozenset({"f32", "f16", "bf16", "i32", "i16", "i8"})
 Shape = tuple[int, ...]
+Region = tuple[tuple[Operand, int], ...]
+ANYWHERE = 1 << 60
+
+
+def region_of(index: Sequence[IndexSpec], places: Sequence[Operand | Tile]) -> Region:
+    """For each axis of a tensor, the first place that an access may touch and how many from there on."""
+    found: list[tuple[Operand, int]] = []
+    for spec, place in zip(index, places, strict=True):
+        if isinstance(place, Tile):
+            found.append((0, ANYWHERE))
+        else:
+            found.append((place, (spec.length - 1) * spec.step + 1 if isinstance(spec, Slice) else 1))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,7 @@ class Transfers:
         self.writer = writer
         self.groups = 0
         self.group = 0  # of writes to tensors
+        self.region: Region = ()  # of the tensor, that the transfer being made touches
         self.aligned = True
         self.pad: Operand | None = None  # of a tile that is not whole: a burst fills its last block with it
         self.single_core = False  # whether something here needs that only one core runs the kernel
@@ -107,12 +121,14 @@ class Transfers:
             there = GlobalPlace(tensor.tensor, dtype.name, offset, tensor.name)
             if written:
                 self.e.issue("data_cache_clean_and_invalid", "S", [], core=self.e.both, dst=there)
-            self.e.issue("load_scalar", "S", [Access(tensor.name, False)], result, core=self.e.both, src=there)
+            access = Access(tensor.name, False, region=tuple((place, 1) for place in places))
+            self.e.issue("load_scalar", "S", [access], result, core=self.e.both, src=there)
         return result
 
     def store_scalar(
         self, tensor: TensorParameter, places: Sequence[Operand], value: Operand, dtype: DType, mode: str
     ) -> None:
+        self.region = tuple((place, 1) for place in places)
         tile = self.t.new(t.u8 if dtype.is_bool else dtype, (1,), "element")
         self.t.store(tile, (0,), value)
         inside: Operand = 1
@@ -220,6 +236,7 @@ class Transfers:
         nonnegative: Sequence[bool],
     ) -> _Access:
         s = self.s
+        self.region = region_of(index, places)
         size = tile.dtype.bytes
         pitches = [p * size for p in layout(tile.shape).strides()]
         dims: list[Dim | _Gathered] = []
@@ -406,7 +423,7 @@ class Transfers:
             self.e.issue(
                 "data_copy_pad",
                 "MTE2",
-                [Access(buffer, True, group=group), Access(tensor.name, False)],
+                [Access(buffer, True, group=group), Access(tensor.name, False, region=self.region)],
                 dst=here,
                 src=there,
                 block_count=count,
@@ -419,7 +436,7 @@ class Transfers:
             self.e.issue(
                 "data_copy_pad",
                 "MTE3",
-                [Access(buffer, False), Access(tensor.name, True, group=group)],
+                [Access(buffer, False), Access(tensor.name, True, group=group, region=self.region)],
                 dst=there,
                 src=here,
                 block_count=count,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opdsl.ir.core import UNKNOWN, Location
+from opdsl.npu.program import Operand
 
 
 @dataclass(eq=False)
@@ -46,7 +47,8 @@ class Access:
     """Bytes [first, last) of one slot of a buffer, or a whole tensor (`memory` is its name).
 
     Accesses of one pipe with the same `group` are pieces of one transfer: they touch different bytes, whatever their
-    intervals say, or come in order by themselves.
+    intervals say, or come in order by themselves. `region`: of a tensor, for each axis the first place and how many
+    from there on; empty where that is not known.
     """
 
     memory: Buffer | str
@@ -55,6 +57,7 @@ class Access:
     last: int = 1 << 60
     group: int = 0
     sums: bool = False  # of the cube, which adds to one place of L0C in order: next time, too
+    region: tuple[tuple[Operand, int], ...] = ()
 
 
 @dataclass(eq=False)

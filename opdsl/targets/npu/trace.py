@@ -1,0 +1,378 @@
+"""A program run in the mind: what happens, in order, and what must be done before.
+
+Every loop runs a few times, every branch goes one way or the other, as a scenario wants and as fits together
+(`assumptions.py`). Of each instruction it is noted which earlier ones on which pipes it has to come after.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from opdsl.npu.program import Operand, Register
+from opdsl.targets.npu.assumptions import Assumptions, Sum
+from opdsl.targets.npu.dependences import Agent, Dependence, agents_of, ordered
+from opdsl.targets.npu.tree import (
+    Access,
+    Barrier,
+    Block,
+    Branch,
+    Buffer,
+    Flag,
+    Instruction,
+    Loop,
+    Node,
+    Scalar,
+    While,
+    blocks_of,
+)
+
+Interval = tuple[str, int, int]
+Region = tuple[str, tuple[tuple[Sum, int], ...]]  # of a tensor: for every axis its first place and how many
+# The number of an instruction, its access, the iterations of parallel loops and of all loops of the kernel around it.
+Touch = tuple[int, Access, tuple[tuple[int, int], ...], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How often loops run (those in `none` not at all), and which way branches go.
+
+    `branches` says it for branches in no other branch, in one, and so on. With a `seed`, both go by chance, each time
+    anew.
+    """
+
+    trips: int
+    branches: tuple[bool, ...]
+    none: frozenset[int] = frozenset()
+    seed: int = 0
+
+
+@dataclass
+class Step:
+    """One thing that happens: an instruction on an agent, a flag set or waited for, a barrier."""
+
+    agent: int
+    kind: str
+    needs: dict[int, int] = field(default_factory=dict)  # agent -> the number of its steps that must be done
+    dependence: Dependence | None = None
+    slot: int = 0
+
+
+class Relevant:
+    """Of a program: the registers that bounds of loops, branches and places in tensors come from, and the sizes of
+    dims among them; the registers that each loop assigns. And how often runs came to each way of a branch."""
+
+    def __init__(self, program: Block, sizes: Sequence[Register]) -> None:
+        self.sizes = sizes
+        self.visits: dict[int, int] = {}
+        self.registers: set[Register] = set()
+        self._assigned: dict[int, list[Register]] = {}
+        self._nodes: dict[int, list[Node]] = {}
+        self._quiet: dict[int, bool] = {}
+        self._sources: dict[Register, list[Operand]] = {}
+        wanted: list[Operand] = []
+        self._visit(program, wanted)
+        while wanted:
+            value = wanted.pop()
+            if isinstance(value, Register) and value not in self.registers:
+                self.registers.add(value)
+                wanted += self._sources.get(value, ())
+
+    def _visit(self, block: Block, wanted: list[Operand]) -> None:
+        for node in block.nodes:
+            if isinstance(node, Scalar):
+                self._sources.setdefault(node.compute.result, []).extend(node.compute.operands)
+            elif isinstance(node, Instruction):
+                for access in node.accesses:
+                    wanted += [first for first, _ in access.region]
+            elif isinstance(node, Loop):
+                wanted += [node.start, node.stop, node.step]
+            elif isinstance(node, Branch | While):
+                wanted.append(node.condition)
+                if isinstance(node, Branch) and not node.certain and not isinstance(node.condition, int):
+                    self.visits.update((id(way), 0) for way in (node.then, node.otherwise))
+            for inner in blocks_of(node):
+                self._visit(inner, wanted)
+
+    @property
+    def ways_gone(self) -> int:
+        """How many ways of branches runs have come to."""
+        return sum(1 for count in self.visits.values() if count)
+
+    def nodes(self, block: Block) -> list[Node]:
+        """What of a block a run has to look at."""
+        found = self._nodes.get(id(block))
+        if found is None:
+            found = [n for n in block.nodes if not isinstance(n, Scalar) or n.compute.result in self.registers]
+            self._nodes[id(block)] = found
+        return found
+
+    def once_will_do(self, node: Loop) -> bool:
+        """Whether nothing in a loop concerns two pipes: once is as good as often."""
+        if id(node) not in self._quiet:
+            self._quiet[id(node)] = _uneventful(node.body)
+        return self._quiet[id(node)]
+
+    def assigned(self, node: Loop | While) -> list[Register]:
+        """The relevant registers that a loop gives new values."""
+        if id(node) not in self._assigned:
+            found: dict[Register, None] = {}
+            for block in blocks_of(node):
+                for inner in _nodes(block):
+                    if isinstance(inner, Scalar):
+                        found[inner.compute.result] = None
+                    elif isinstance(inner, Instruction) and inner.result is not None:
+                        found[inner.result] = None
+                    elif isinstance(inner, Loop):
+                        found[inner.register] = None
+            self._assigned[id(node)] = [r for r in found if r in self.registers]
+        return self._assigned[id(node)]
+
+
+def _nodes(block: Block) -> Iterator[Node]:
+    for node in block.nodes:
+        yield node
+        for inner in blocks_of(node):
+            yield from _nodes(inner)
+
+
+class Trace:
+    """The steps of one scenario."""
+
+    def __init__(
+        self,
+        program: Block,
+        scenario: Scenario,
+        agents: Mapping[Agent, int],
+        tensors_alias: bool,
+        relevant: Relevant,
+    ) -> None:
+        self.steps: list[Step] = []
+        self._relevant = relevant
+        self._chance = random.Random(scenario.seed)
+        self._assumed = Assumptions(relevant.sizes, self._chance)
+        self.agents = agents
+        self._scenario = scenario
+        self._alias = tensors_alias
+        self._counts = [0] * len(agents)
+        self._iterations: dict[Loop, int] = {}
+        self._parallel: list[tuple[int, int]] = []
+        self._inside = 0  # loops over elements
+        self._turns: list[int] = []  # iterations of the kernel's own loops
+        self._depth = 0  # of branches
+        # Of each piece of memory: who touched it last, and which region of a tensor
+        self._last: dict[Interval, dict[tuple[int, bool, int, Region | None], Touch]] = {}
+        self._near: dict[Interval, list[Interval]] = {}
+        self.names: list[Agent] = list(agents)
+        self._block(program)
+
+    def waiting(self, dependence: Dependence) -> int:
+        """The agent that waits: across cores, the scalar unit does."""
+        name = dependence.target
+        return self.agents[(name[0], "S") if dependence.crosses else name]
+
+    def _block(self, block: Block) -> None:
+        for node in self._relevant.nodes(block):
+            self._node(node)
+
+    def _node(self, node: Node) -> None:
+        if isinstance(node, Scalar):
+            self._assumed.compute(node.compute)
+        elif isinstance(node, Instruction):
+            if node.result in self._relevant.registers:
+                self._assumed.forget(node.result)
+            for agent in agents_of(node):
+                if agent in self.agents:
+                    self._instruction(self.agents[agent], node)
+        elif isinstance(node, Flag):
+            agent = node.source if node.set else node.target
+            slot = node.slot
+            if slot is None:
+                loop = node.dependence.loop
+                slot = self._iterations.get(loop, 0) % loop.slots if loop is not None else 0
+            elif node.dependence.loop is None:
+                slot = 0
+            kind = "set" if node.set else "wait"
+            self.steps.append(Step(self.agents[agent], kind, {}, node.dependence, slot))
+        elif isinstance(node, Barrier):
+            if (node.core, node.pipe) in self.agents:
+                self.steps.append(Step(self.agents[(node.core, node.pipe)], "barrier", {}, node.dependence))
+        elif isinstance(node, Loop):
+            self._loop(node)
+        elif isinstance(node, Branch):
+            if node.certain or isinstance(node.condition, int):
+                self._block(node.then if node.certain or node.condition else node.otherwise)
+                return
+            first = self._assumed.holds(node.condition, self._wanted_way(node))
+            visits = self._relevant.visits
+            chosen = id(node.then if first else node.otherwise)
+            visits[chosen] = visits.get(chosen, 0) + 1
+            self._depth += 1
+            self._block(node.then if first else node.otherwise)
+            self._depth -= 1
+        elif isinstance(node, While):
+            for _ in range(self._wanted(node)):
+                self._block(node.before)
+                self._block(node.body)
+            self._block(node.before)
+
+    def _wanted_way(self, node: Branch) -> bool:
+        """The way to go at a branch; by chance, rather where no run went yet."""
+        if not self._scenario.seed:
+            ways = self._scenario.branches
+            return ways[self._depth % len(ways)]
+        then, otherwise = (self._relevant.visits.get(id(way), 0) for way in (node.then, node.otherwise))
+        share = 0.5 if min(then, otherwise) else 0.85 if then < otherwise else 0.15 if otherwise < then else 0.5
+        return self._chance.random() < share
+
+    def _wanted(self, node: Loop | While) -> int:
+        if self._scenario.seed:
+            outermost = isinstance(node, Loop) and node.independent
+            return self._chance.choice((2, 3, 4) if outermost else (0, 1, 1, 1, 2, 2, 2, 3))
+        return 0 if id(node) in self._scenario.none else self._scenario.trips
+
+    def _loop(self, node: Loop) -> None:
+        wanted = self._wanted(node)
+        if wanted > 1 and node.slots > 1 and not self._scenario.seed:
+            wanted = max(wanted, node.slots + 1)
+        trips, exactly = self._assumed.trips(node.start, node.stop, node.step, wanted)
+        if trips > 1 and (self._relevant.once_will_do(node) or (node.internal and self._inside)):
+            # Loops over elements, one in the other: that the outer one repeats the inner one is as good.
+            trips, exactly = 1, False
+        elif trips > 2 and node.internal:
+            trips, exactly = 2, False
+        start, step = self._assumed.value(node.start), self._assumed.value(node.step)
+        for turn in range(trips):
+            self._iterations.setdefault(node, 0)
+            if not exactly:
+                self._forget(node)
+            elif node.register in self._relevant.registers:
+                self._assumed.assign(node.register, start.plus(step, turn))
+            if node.independent:
+                self._parallel.append((id(node), self._iterations[node]))
+            if not node.internal:
+                self._turns.append(self._iterations[node])
+            self._inside += node.internal
+            self._block(node.body)
+            self._inside -= node.internal
+            if not node.internal:
+                self._turns.pop()
+            if node.independent:
+                self._parallel.pop()
+            self._iterations[node] += 1
+        if not exactly:
+            self._forget(node)
+
+    def _forget(self, node: Loop) -> None:
+        """What a loop that stands for one of more iterations may have done to registers."""
+        self._assumed.forget(node.register)
+        for register in self._relevant.assigned(node):
+            self._assumed.forget(register)
+
+    def _region(self, access: Access) -> Region | None:
+        """What of a tensor is touched, as far as that is known."""
+        if not access.region or not isinstance(access.memory, str):
+            return None
+        return access.memory, tuple((self._assumed.value(first), count) for first, count in access.region)
+
+    def _interval(self, access: Access) -> Interval:
+        memory = access.memory
+        if not isinstance(memory, Buffer):
+            return ("*" if self._alias else f"tensor {memory}", 0, 1)
+        slot = 0
+        if memory.rotates is not None and memory.slots > 1:
+            slot = self._iterations.get(memory.rotates, 0) % memory.slots
+        base = memory.address + slot * memory.bytes
+        return (memory.space, base + access.first, base + min(access.last, memory.bytes))
+
+    def _neighbours(self, interval: Interval) -> list[Interval]:
+        if interval not in self._near:
+            found = [interval]
+            for other, near in self._near.items():
+                if other[0] == interval[0] and other[1] < interval[2] and interval[1] < other[2]:
+                    near.append(interval)
+                    found.append(other)
+            self._near[interval] = found
+            self._last[interval] = {}
+        return self._near[interval]
+
+    def _instruction(self, agent: int, node: Instruction) -> None:
+        self._counts[agent] += 1
+        number = self._counts[agent]
+        step = Step(agent, "run")
+        name = self.names[agent]
+        parallel, turns = tuple(self._parallel), tuple(self._turns)
+        for access in node.accesses:
+            interval = self._interval(access)
+            is_tensor = not isinstance(access.memory, Buffer)
+            region = self._region(access)
+            for near in self._neighbours(interval):
+                for (other, write, _, there), (when, earlier, around, before) in self._last[near].items():
+                    if not (write or access.write) or (other == agent and when == number):
+                        continue
+                    if is_tensor and (around != parallel or _apart(there, region)):
+                        continue
+                    if ordered(self.names[other], earlier, name, access, before != turns):
+                        continue
+                    if step.needs.get(other, 0) < when:
+                        step.needs[other] = when
+        for access in node.accesses:
+            interval = self._interval(access)
+            touch = number, access, parallel, turns
+            self._last[interval][(agent, access.write, access.group, self._region(access))] = touch
+        self.steps.append(step)
+
+
+def _apart(one: Region | None, other: Region | None) -> bool:
+    """Whether two regions are of the same tensor and certainly have no element in common."""
+    if one is None or other is None or one[0] != other[0]:
+        return False
+    for (first, count), (second, number) in zip(one[1], other[1], strict=True):
+        distance = second.plus(first, -1)
+        if not distance.terms and (distance.constant >= count or -distance.constant >= number):
+            return True
+    return False
+
+
+def _uneventful(block: Block) -> bool:
+    pipes: set[tuple[str, str]] = set()
+
+    def visit(inner: Block) -> bool:
+        for node in inner.nodes:
+            if isinstance(node, Flag | Barrier):
+                return False
+            if isinstance(node, Instruction):
+                pipes.update(agents_of(node))
+            if not all(visit(b) for b in blocks_of(node)):
+                return False
+        return True
+
+    return visit(block) and len({pipe for _, pipe in pipes}) <= 1
+
+
+def scenarios(program: Block) -> list[Scenario]:
+    loops = [node for node in _controls(program) if isinstance(node, Loop | While) and not _quiet(node)]
+    found = [Scenario(3, (True,))]
+    if any(isinstance(node, Branch) for node in _controls(program)):
+        found += [Scenario(3, ways) for ways in ((False, True), (False,), (True, False))]
+    found += [Scenario(2, (True,), frozenset({id(loop)})) for loop in loops[:3]]
+    inner = frozenset(id(loop) for loop in loops if not (isinstance(loop, Loop) and loop.independent))
+    if inner:
+        found.append(Scenario(3, (True,), inner))
+    return found
+
+
+def _quiet(node: Loop | While) -> bool:
+    return all(_uneventful(b) for b in blocks_of(node))
+
+
+def _controls(block: Block) -> list[Node]:
+    found: list[Node] = []
+    for node in block.nodes:
+        inner = blocks_of(node)
+        if inner:
+            found.append(node)
+        for b in inner:
+            found += _controls(b)
+    return found

@@ -1,0 +1,156 @@
+"""Programs of a compiled kernel with something missing, and what the emulator says about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from opdsl.npu.emulator import Hazard, NpuRunError, run
+from opdsl.npu.program import Program
+from opdsl.runtime.launch import lower_call
+from opdsl.targets.base import Request
+from opdsl.targets.npu.compile import Compiled, compile_kernel
+from opdsl.targets.npu.dependences import Dependence
+from opdsl.targets.npu.running import split_arguments
+from opdsl.targets.npu.target import NpuTarget
+from opdsl.targets.npu.tree import Barrier, Block, Flag, Instruction, Node, blocks_of, instructions
+
+from .cases import Arguments, Case
+
+
+def unit_axis(array: np.ndarray[Any, Any]) -> int | None:
+    axes = [axis for axis, stride in enumerate(array.strides) if stride == array.itemsize]
+    return axes[-1] if axes else None
+
+
+def compiled_call(kernel: Any, arguments: Arguments, target: str, **constexprs: Any) -> Compiled:
+    ir = lower_call(kernel, arguments, constexprs)
+    axes = tuple(unit_axis(a) if isinstance(a, np.ndarray) else None for a in arguments)
+    return compile_kernel(Request(ir, axes), NpuTarget(target.partition(":")[2]).chip)
+
+
+@dataclass
+class Mutant:
+    """A program with something missing. `pair`: the instructions, as (pipes, lines), that are not ordered any more."""
+
+    kind: str  # "dependence", "flag", "slot"
+    text: str
+    make: Callable[[], Program]
+    pair: tuple[tuple[str, frozenset[int]], tuple[str, frozenset[int]]] | None = None
+
+
+def mutants(compiled: Compiled, kinds: Sequence[str] = ("dependence", "flag", "slot")) -> Iterator[Mutant]:
+    if "dependence" in kinds:
+        for dependence in compiled.dependences:
+            pair = (
+                (dependence.source[1], _lines(dependence.after)),
+                (dependence.target[1], _lines(dependence.before)),
+            )
+            yield Mutant("dependence", describe(dependence), lambda d=dependence: compiled.without(d), pair)  # type: ignore[misc]
+    if "flag" in kinds:
+        for node in _orders(compiled.lowered.program):
+            if isinstance(node, Barrier) and node.dependence is not None:
+                continue  # is a dependence of its own
+            yield Mutant("flag", _flag_text(node), lambda n=node: compiled.without(n))  # type: ignore[misc]
+    if "slot" in kinds:
+        for life in compiled.lifetimes:
+            buffer = life.buffer
+            if buffer.slots > 1:
+                text = f"{buffer.space} {buffer.name}, line {buffer.location.line}, {buffer.slots} slots"
+                yield Mutant("slot", text, lambda b=buffer: compiled.with_one_slot(b))  # type: ignore[misc]
+
+
+def _orders(block: Block) -> Iterator[Flag | Barrier]:
+    for node in block.nodes:
+        if isinstance(node, Flag | Barrier):
+            yield node
+        for inner in blocks_of(node):
+            yield from _orders(inner)
+
+
+def _lines(node: Node) -> frozenset[int]:
+    found = {node.location.line}
+    if isinstance(node, Instruction):
+        return frozenset(found)
+    for inner in blocks_of(node):
+        found |= {i.location.line for i in instructions(inner)}
+    return frozenset(found)
+
+
+def describe(dependence: Dependence) -> str:
+    source, target = (" ".join(agent) for agent in (dependence.source, dependence.target))
+    lines = f"line {dependence.after.location.line} -> line {dependence.before.location.line}"
+    kind = "barrier" if dependence.barrier else "flag"
+    return f"{kind} {source} -> {target}, {lines}, distance {dependence.distance}"
+
+
+def _flag_text(node: Flag | Barrier) -> str:
+    if isinstance(node, Barrier):
+        return f"barrier {node.pipe} of {node.core}, line {node.location.line}"
+    text = f"{node.source[0]} {node.source[1]}_{node.target[1]} {node.dependence.event}, line {node.location.line}"
+    return f"{'set' if node.set else 'wait'} {text}" + (f", slot {node.slot}" if node.slot is not None else "")
+
+
+def hazards(compiled: Compiled, program: Program, arguments: Arguments, seed: int = 0) -> list[Hazard]:
+    """What the emulator reports of one run."""
+    arrays, scalars = split_arguments(compiled, arguments)
+    try:
+        return run(program, arrays, scalars, seed=seed, strict=False).hazards
+    except NpuRunError as error:
+        return error.hazards
+
+
+@dataclass
+class Findings:
+    """Of one kernel on one chip: how many mutants, those not noticed, those noticed at another pair of lines."""
+
+    name: str
+    counts: dict[str, int] = field(default_factory=dict)
+    false_alarms: list[str] = field(default_factory=list)
+    missed: list[Mutant] = field(default_factory=list)
+    elsewhere: list[Mutant] = field(default_factory=list)
+
+
+def examine(
+    case: Case, target: str, seeds: Sequence[int] = (0, 1, 2, 3), kinds: Sequence[str] = ("dependence", "flag", "slot")
+) -> Findings:
+    """Runs the kernel with all of its arguments on every schedule, and each mutant until it is noticed."""
+    compiled = compiled_call(case.kernel, case.sets[0](), target, **case.constexprs)
+    found = Findings(f"{case.name} {target}")
+    for number, make in enumerate(case.sets):
+        for seed in seeds:
+            reports = hazards(compiled, compiled.program, make(), seed)
+            found.false_alarms += [f"set {number}, seed {seed}: {report}" for report in reports]
+    for mutant in mutants(compiled, kinds):
+        found.counts[mutant.kind] = found.counts.get(mutant.kind, 0) + 1
+        noticed, named = _notice(compiled, mutant, case.sets)
+        if not noticed:
+            found.missed.append(mutant)
+        elif not named:
+            found.elsewhere.append(mutant)
+    return found
+
+
+def _notice(compiled: Compiled, mutant: Mutant, sets: Sequence[Callable[[], Arguments]]) -> tuple[bool, bool]:
+    program = mutant.make()
+    noticed = False
+    for make in sets:
+        reports = hazards(compiled, program, make())
+        noticed |= bool(reports)
+        if reports and (mutant.pair is None or any(_names(report, mutant.pair) for report in reports)):
+            return True, True
+    return noticed, False
+
+
+def _names(report: Hazard, pair: tuple[tuple[str, frozenset[int]], tuple[str, frozenset[int]]]) -> bool:
+    """Whether a report is of a misuse, or of a race between instructions of the pair."""
+    if report.kind not in ("RAW", "WAR", "WAW"):
+        return True
+    ends = ((report.other_pipe, report.other_location.line), (report.pipe, report.location.line))
+    return any(
+        all(pipe == wanted and line in lines for (pipe, line), (wanted, lines) in zip(order, pair, strict=True))
+        for order in (ends, ends[::-1])
+    )
