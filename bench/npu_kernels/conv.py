@@ -41,6 +41,19 @@ class Image:
     def out_width(self) -> int:
         return self._out(self.width)
 
+    @property
+    def x_size(self) -> int:
+        """Elements of x in the cube's layout; so for the weights and y."""
+        return self.batch * self.c1 * self.height * self.width * C0
+
+    @property
+    def weights_size(self) -> int:
+        return self.c1 * self.kernel**2 * -(-self.outputs // C0) * C0 * C0
+
+    @property
+    def y_size(self) -> int:
+        return self.batch * self.out_height * self.out_width * -(-self.outputs // C0) * C0
+
     def _out(self, size: int) -> int:
         return (size + 2 * self.padding - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
 

@@ -8,16 +8,19 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil, prod
-from typing import Any, Literal
+from typing import Any
 
 from opdsl import npu
 from opdsl.npu.chip import Chip
 
+from . import trans_data
 from .attention import Problem, attention
 from .conv import Image, conv2d
-from .elementwise import elementwise
+from .elementwise import elementwise, trim
 from .gemm import Schedule, gemm
-from .rowwise import group_norm, rowwise
+from .rms_norm import rms_norm
+from .rowwise import group_norm, softmax
+from .swi_glu import swi_glu
 
 DTYPES = {"float16": "f16", "half": "f16", "bfloat16": "bf16", "float32": "f32", "float": "f32"}
 DTYPES |= {"int8": "i8", "int32": "i32"}
@@ -131,8 +134,9 @@ def empty(*shape: int, dtype: str) -> npu.ShapeOnly:
     return npu.ShapeOnly(shape, dtype)
 
 
-def run(program: npu.Program, arguments: list[npu.ShapeOnly], chip: str) -> npu.Result:
-    return npu.run(program, arguments, chip=described(chip), values=False, l2="cold")
+def run(program: npu.Program, arguments: list[npu.ShapeOnly], chip: str, *, warm: bool = False) -> npu.Result:
+    """`warm`: behind a kernel that has left the arguments in the L2 as far as they fit."""
+    return npu.run(program, arguments, chip=described(chip), values=False, l2="warm" if warm else "cold")
 
 
 # ---- matrix products
@@ -260,59 +264,78 @@ def elementwise_problem(row: Row) -> Predicted:
     return pointwise(chip_of(row), name, dtype_of(row), prod(shapes[0])), 0.0
 
 
-def mish_problem(row: Row) -> Predicted:
-    """torch_npu's mish as the three operators it is made of: softplus, tanh, a product; the later ones find their inputs in
-    the L2 as far as they fit."""
+def in_turn(*results: npu.Result) -> npu.Result:
+    """One operator made of kernels one after the other: benchmarks add up their times."""
+    return replace(results[0], cycles=sum(result.cycles for result in results))
+
+
+def exp_problem(row: Row) -> Predicted:
+    """exp((scale x + shift) ln base): a kernel each for the scale, the shift, the base where it has one, and exp. All but
+    the first find their input in the L2 as far as it fits."""
     chip, dtype, n = chip_of(row), dtype_of(row), prod(shapes_of(row)[0])
+    names = ["muls", "adds", *(["muls"] if attribute(row, "base", -1.0) > 0 else []), "exp"]
     results: list[npu.Result] = []
-    for name in ("softplus", "tanh", "mul"):
+    for name in names:
         program = elementwise(described(chip), name, dtype)
-        arguments = [empty(n, dtype=dtype)] * len(program.arguments)
-        state: Literal["warm", "cold"] = "warm" if results else "cold"
-        results.append(npu.run(program, arguments, chip=described(chip), values=False, l2=state))
-    return replace(results[0], cycles=sum(result.cycles for result in results)), 0.0
+        results.append(run(program, [empty(n, dtype=dtype)] * 2, chip, warm=bool(results)))
+    return in_turn(*results), 0.0
 
 
 def vector_add(row: Row) -> Predicted:
+    """The L2 is overwritten before each repetition, and the time of that alone taken off: what the addition leaves there
+    to be written back is in its time."""
     program = elementwise(described("910b2"), "add", "f32", depth=1 if "single" in row.kernel else 2)
-    return run(program, [empty(39321600, dtype="f32")] * 3, "910b2"), 0.0
+    arguments = [empty(39321600, dtype="f32")] * 3
+    return npu.run(program, arguments, chip=described("910b2"), values=False, l2="drained"), 0.0
 
 
 def swi_glu_problem(row: Row) -> Predicted:
-    shape, dtype = shapes_of(row)[0], dtype_of(row)
+    """An odd last axis loses its last element to a kernel of its own first."""
+    shape, dtype, chip = shapes_of(row)[0], dtype_of(row), chip_of(row)
     axis = attribute(row, "dim", -1) % len(shape)
-    inner = prod(shape[axis:])
-    outer = prod(shape[:axis])
-    halves = "flat" if outer == 1 else "rows"
-    program = elementwise(described(chip_of(row)), "swi_glu", dtype, halves=halves)
-    if halves == "rows" and inner // 2 * {"f32": 4}.get(dtype, 2) > 16384:
-        raise Inexpressible("halves that do not fit UB in one piece are not written")
-    arguments = [empty(outer, inner, dtype=dtype), empty(outer, inner // 2, dtype=dtype)]
-    if halves == "flat":
-        arguments = [empty(2, inner // 2, dtype=dtype), empty(1, inner // 2, dtype=dtype)]
-    return run(program, arguments, chip_of(row)), 0.0
+    last = shape[-1] // 2 * 2
+    results: list[npu.Result] = []
+    if last != shape[-1]:
+        rows = prod(shape[:-1])
+        sizes = [empty(rows, columns, dtype=dtype) for columns in (shape[-1], last)]
+        results.append(run(trim(described(chip), dtype, last), sizes, chip))
+    shape = [*shape[:-1], last]
+    outer, half = prod(shape[:axis]), prod(shape[axis:]) // 2
+    program = swi_glu(described(chip), dtype, outer, half)
+    arguments = [empty(outer, 2 * half, dtype=dtype), empty(outer, half, dtype=dtype)]
+    results.append(run(program, arguments, chip, warm=bool(results)))
+    return in_turn(*results), 0.0
 
 
 # ---- convolution
 
 
-@functools.cache
-def convolve(chip: str, image: Image, dtype: str) -> npu.Result:
-    blocks = -(-image.outputs // 16)
-    sizes = (
-        image.batch * image.c1 * image.height * image.width * 16,
-        image.c1 * image.kernel**2 * blocks * 256,
-        image.batch * image.out_height * image.out_width * blocks * 16,
-    )
-    return run(conv2d(described(chip), image, dtype), [empty(size, dtype=dtype) for size in sizes], chip)
+def convolve(chip: str, image: Image, dtype: str, *, warm: bool = False) -> npu.Result:
+    sizes = (image.x_size, image.weights_size, image.y_size)
+    program = conv2d(described(chip), image, dtype)
+    return run(program, [empty(size, dtype=dtype) for size in sizes], chip, warm=warm)
 
 
-def layout_passes(chip: str, image: Image) -> float:
-    """Microseconds of kernels of their own that bring x and the weights into the cube's layouts, and y back: as copies."""
-    places = image.batch * image.out_height * image.out_width
-    sizes = [image.batch * image.channels * image.height * image.width, places * image.outputs]
-    sizes.append(image.outputs * image.channels * image.kernel**2)
-    return float(sum(pointwise(chip, "copy", "f16", size).microseconds for size in sizes))
+def layout_passes(chip: str, image: Image) -> list[npu.Result]:
+    """x and the weights into the cube's layouts, and y back: kernels of their own."""
+    on, i = described(chip), image
+    plain = i.batch * i.channels * i.height * i.width
+    filters = i.outputs * i.channels * i.kernel**2
+    places = i.out_height * i.out_width
+
+    def move(program: npu.Program, *sizes: int, warm: bool = False) -> npu.Result:
+        return run(program, [empty(size, dtype="f16") for size in sizes], chip, warm=warm)
+
+    results = [move(trans_data.image(on, i.batch, i.channels, i.height * i.width), plain, i.x_size)]
+    if i.kernel == 1 and i.channels % 16 == 0:
+        results.append(move(trans_data.pointwise_weights(on, i.outputs, i.channels), filters, i.weights_size))
+    else:
+        if i.outputs % 16:
+            results.append(move(trans_data.fill(on), i.weights_size))
+        results.append(move(trans_data.weights(on, i.outputs, i.channels, i.kernel**2), filters, i.weights_size))
+    back = trans_data.image(on, i.batch, i.outputs, places, back=True)
+    results.append(move(back, i.y_size, i.batch * i.outputs * places, warm=True))
+    return results
 
 
 def conv_pto_problem(row: Row) -> Predicted:
@@ -342,23 +365,27 @@ def conv_problem(row: Row) -> Predicted:
     image = Image(
         x[0], x[1], x[2], x[3], weights[0], weights[2], first("strides", 1), first("pads", 0), first("dilations", 1)
     )
-    result = convolve(chip_of(row), image, dtype)
-    passes = layout_passes(chip_of(row), image) * result.chip.clock_mhz
-    return replace(result, cycles=result.cycles + passes), 2 * image.products
+    result = convolve(chip_of(row), image, dtype, warm=True)
+    return in_turn(result, *layout_passes(chip_of(row), image)), 2 * image.products
 
 
 # ---- rows
 
 
-def row_problem(row: Row) -> Predicted:
+def softmax_problem(row: Row) -> Predicted:
     shape, dtype, chip = shapes_of(row)[0], dtype_of(row), chip_of(row)
     if attribute(row, "dim", -1) % len(shape) != len(shape) - 1:
         raise Inexpressible("softmax along an axis that is not the last is not written")
-    columns = shape[-1]
-    program = rowwise(described(chip), row.kernel, dtype, columns)
-    matrix = empty(prod(shape[:-1]), columns, dtype=dtype)
-    weight = [empty(columns, dtype=dtype)] if row.kernel == "rms_norm" else []
-    return run(program, [matrix, *weight, matrix], chip), 0.0
+    matrix = empty(prod(shape[:-1]), shape[-1], dtype=dtype)
+    return run(softmax(described(chip), dtype, shape[-1]), [matrix, matrix], chip), 0.0
+
+
+def rms_norm_problem(row: Row) -> Predicted:
+    shape, dtype, chip = shapes_of(row)[0], dtype_of(row), chip_of(row)
+    rows, columns = prod(shape[:-1]), shape[-1]
+    matrix = empty(rows, columns, dtype=dtype)
+    arguments = [matrix, empty(columns, dtype=dtype), matrix, empty(rows, dtype="f32")]
+    return run(rms_norm(described(chip), dtype, rows, columns), arguments, chip), 0.0
 
 
 def group_norm_problem(row: Row) -> Predicted:
@@ -415,12 +442,13 @@ PROBLEMS: tuple[tuple[str, Callable[[Row], Predicted]], ...] = (
     (r"weight_quant_batch_matmul", refuse("products with weights unpacked on vector cores are not written")),
     (r".*(gather|reduce|scatter).*", refuse("it needs several chips: one is emulated")),
     (r"add_(single|double)_buffer|torch\.add", vector_add),
-    (r"mish", mish_problem),
-    (r"add|maximum|sqrt|sigmoid|gelu|exp", elementwise_problem),
+    (r"exp", exp_problem),
+    (r"add|maximum|sqrt|sigmoid|gelu|mish", elementwise_problem),
     (r"swi_glu", swi_glu_problem),
     (r"flash_attention.*|mha|gqa", attention_problem),
     (r"conv2d_pto", conv_pto_problem),
     (r"conv_2d", conv_problem),
-    (r"softmax|rms_norm", row_problem),
+    (r"softmax", softmax_problem),
+    (r"rms_norm", rms_norm_problem),
     (r"group_norm", group_norm_problem),
 )

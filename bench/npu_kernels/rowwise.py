@@ -1,4 +1,4 @@
-"""Softmax and norms on vector cores: softmax and RMS norm take a row at a time, group norm a group in tiles, twice.
+"""Softmax and group norm on vector cores: softmax takes a row at a time, group norm a group in tiles, twice.
 
 What a row has in common (its maximum, its sum) stays in UB: `brcb` spreads it over a block, which instructions then read
 with strides of 0.
@@ -17,35 +17,24 @@ SPREAD = {"blocks": (1, 1, 0), "repeats": (8, 8, 0)}
 """The strides of an instruction whose second source is one block."""
 
 
-def rowwise(chip: str | Chip, name: str, dtype: str, columns: int, *, epsilon: float = 1e-6) -> npu.Program:
-    """y = softmax(x) or rms_norm(x, weight), rows of `columns` elements."""
+def softmax(chip: str | Chip, dtype: str, columns: int) -> npu.Program:
+    """y = softmax(x), rows of `columns` elements."""
     size = BYTES[dtype]
-    cast, norm = dtype != "f32", name == "rms_norm"
+    cast = dtype != "f32"
     row_bytes = -(-columns * size // 32) * 32
     wide_bytes = -(-columns * 4 // 256) * 256
-    k = npu.Builder(name, chip)
-    x = k.argument("x", dtype, 2)
-    weight = k.argument("weight", dtype) if norm else None
-    y = k.argument("y", dtype, 2)
+    k = npu.Builder("softmax", chip)
+    x, y = k.argument("x", dtype, 2), k.argument("y", dtype, 2)
     with k.code("aiv"):
         source = k.allocate("UB", 2 * row_bytes, dtype, "x")
         result = k.allocate("UB", 2 * row_bytes, dtype, "y")
         wide = k.allocate("UB", wide_bytes, "f32", "x wide")
-        other = k.allocate("UB", wide_bytes, "f32", "squares")
-        scale = k.allocate("UB", wide_bytes, "f32", "weight") if norm else wide
+        other = k.allocate("UB", wide_bytes, "f32", "exponentials")
         parts = k.allocate("UB", 1024, "f32", "of repeats")
         block = k.allocate("UB", 512, "f32", "of the row")
         lanes = k.chip.vector_cores_per_block
         core, cores = k.block_idx * lanes + k.sub_block_idx, k.block_num * lanes
         v = Vector(k, count=columns)
-        if weight is not None:
-            k.data_copy_pad(source, weight, block_len=columns * size)
-            k.set_flag("MTE2_V", 0)
-            k.wait_flag("MTE2_V", 0)
-            if cast:
-                v.cast(scale, source)
-            else:
-                v.muls(scale, source, 1.0)
         for slot in range(2):
             k.set_flag("V_MTE2", slot)
             k.set_flag("MTE3_V", slot)
@@ -60,31 +49,17 @@ def rowwise(chip: str | Chip, name: str, dtype: str, columns: int, *, epsilon: f
             values = wide if cast else here
             if cast:
                 v.cast(wide, here)
-            if norm:
-                v.mul(other, values, values)
-                reduce_row(k, "whole_reduce_sum", parts, other, columns)
-                one = Vector(k, count=1)
-                one.muls(parts, parts, 1.0 / columns)
-                one.adds(parts, parts, epsilon)
-                one.rsqrt(parts, parts)
-                k.brcb(block, parts, repeat=1)
-                k.pipe_barrier("V")
-                v.mul(other, values, block, **SPREAD)
-                k.set_flag("V_MTE2", now)
-                k.wait_flag("MTE3_V", now)
-                v.mul(other if cast else out, other, scale)
-            else:
-                reduce_row(k, "whole_reduce_max", parts, values, columns)
-                k.brcb(block, parts, repeat=1)
-                k.pipe_barrier("V")
-                v.sub(other, values, block, **SPREAD)
-                k.set_flag("V_MTE2", now)
-                v.exp(other, other)
-                reduce_row(k, "whole_reduce_sum", parts, other, columns)
-                k.brcb(block, parts, repeat=1)
-                k.pipe_barrier("V")
-                k.wait_flag("MTE3_V", now)
-                v.div(other if cast else out, other, block, **SPREAD)
+            reduce_row(k, "whole_reduce_max", parts, values, columns)
+            k.brcb(block, parts, repeat=1)
+            k.pipe_barrier("V")
+            v.sub(other, values, block, **SPREAD)
+            k.set_flag("V_MTE2", now)
+            v.exp(other, other)
+            reduce_row(k, "whole_reduce_sum", parts, other, columns)
+            k.brcb(block, parts, repeat=1)
+            k.pipe_barrier("V")
+            k.wait_flag("MTE3_V", now)
+            v.div(other if cast else out, other, block, **SPREAD)
             if cast:
                 v.cast(out, other, "rint")
             k.set_flag("V_MTE3", now)

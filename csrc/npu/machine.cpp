@@ -124,6 +124,11 @@ void Machine::run() {
     for (int pipe = 1; pipe < PIPES; ++pipe) instructions += core->pipes[pipe].statistics.instructions;
     if (!core->line.empty()) printed.push_back(core->line);
   }
+  if (options_.drained) {
+    const int64_t lines = l2_.dirty();
+    l2_written_back += lines;
+    end += double(lines * chip_.l2_line) / chip_.hbm;
+  }
   cycles = end + chip_.finish;
   memory_busy = traffic_.busy();
   memory_saturated = traffic_.saturated();

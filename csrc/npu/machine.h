@@ -25,7 +25,7 @@
 namespace npu {
 
 struct Options {
-  bool values = true, hazards = true, trace = false, warm = true;
+  bool values = true, hazards = true, trace = false, warm = true, drained = false;
   uint64_t seed = 0;  // 0: no jitter
   int64_t scalar_steps = int64_t(4) << 30;
   int max_reports = 200;

@@ -146,6 +146,7 @@ py::dict run(const py::dict& chip_data, const py::dict& program_data, const py::
   options.hazards = settings["hazards"].cast<bool>();
   options.trace = settings["trace"].cast<bool>();
   options.warm = settings["warm"].cast<bool>();
+  options.drained = settings["drained"].cast<bool>();
   options.seed = settings["seed"].cast<uint64_t>();
   options.max_reports = settings["max_reports"].cast<int>();
   const int locations = program_data["locations"].cast<int>();

@@ -398,6 +398,10 @@ Place Machine::scalar_access(Core& core, const Entry& entry, bool write) {
 void Machine::load_scalar(Core& core, const Entry& entry) {
   const Place from = scalar_access(core, entry, false);
   Slot& result = core.slots[core.code->operands[entry.word->operands + 3]];
+  if (!options_.values) {  // only what is computed depends on it, not control
+    result.i = 0;
+    return;
+  }
   if (!from.data) throw Fault("operand", "load_scalar needs values");
   need_ready(core, S, entry, from, from.byte, kSizes[from.dtype]);
   if (is_float(from.dtype)) result.f = load_float(from.data + from.byte, from.dtype);

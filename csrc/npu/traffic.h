@@ -29,6 +29,11 @@ class L2 {
     for (int64_t line = begin / line_; line * line_ < end; ++line) touch_line(line, write, touched, fetch);
   }
 
+  // Lines that HBM does not have yet.
+  int64_t dirty() const {
+    return std::count_if(ways_.begin(), ways_.end(), [](const Way& way) { return way.dirty; });
+  }
+
   uint32_t begin_fetch() {
     expected_.push_back(0);
     return uint32_t(expected_.size() - 1);

@@ -212,14 +212,15 @@ def run(
     strict: bool = True,
     trace: bool = False,
     seed: int = 0,
-    l2: Literal["warm", "cold"] = "warm",
+    l2: Literal["warm", "cold", "drained"] = "warm",
 ) -> Result:
     """Runs a program; arrays that it writes are changed in place.
 
     values: False computes the time only (arguments may be `ShapeOnly`), unless control depends on data.
     hazards: whether to check for them (default: as `values`). strict: raise NpuRunError if there are any.
     trace: keep every instruction's start and end. seed: not 0 tries another schedule, with delays by chance.
-    l2: `warm` starts with the arguments in the L2 as far as they fit, as a benchmark's repetitions find them.
+    l2: `warm` starts with the arguments in the L2 as far as they fit, as a benchmark's repetitions find them; `cold` starts
+    without; `drained` too, and ends when all that was written has reached HBM.
     """
     chip = chip or find_chip(program.chip)
     encoded = encode(program)
@@ -235,6 +236,7 @@ def run(
         "hazards": checks,
         "trace": trace,
         "warm": l2 == "warm",
+        "drained": l2 == "drained",
         "seed": seed,
         "max_reports": MAX_REPORTS,
     }

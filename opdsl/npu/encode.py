@@ -77,8 +77,41 @@ def encode(program: Program) -> Encoded:
                 address = statement.operands.get("dst")
                 if isinstance(address, GlobalAddress):
                     written.add(address.tensor.index)
-                needs_values |= statement.result is not None
+        needs_values |= control_reads_data(code)
     return Encoded(codes, locations.items, texts.items, written, needs_values)
+
+
+def control_reads_data(code: Code) -> bool:
+    """Whether a bound, a condition, an address or an operand other than a number to compute with comes from memory."""
+    statements = list(walk(code.body))
+    loaded = {id(s.result) for s in statements if isinstance(s, Issue) and s.result is not None}
+    if any(isinstance(s, Issue) and s.result is not None and s.name != "load_scalar" for s in statements):
+        return True
+
+    def reads(operand: Any) -> bool:
+        if isinstance(operand, GlobalAddress):
+            return id(operand.offset) in loaded
+        if isinstance(operand, LocalAddress):
+            return id(operand.address) in loaded
+        return id(operand) in loaded
+
+    grown = True
+    while grown:
+        before = len(loaded)
+        loaded |= {id(s.result) for s in statements if isinstance(s, Compute) and any(map(reads, s.operands))}
+        grown = len(loaded) > before
+    for statement in statements:
+        if isinstance(statement, Issue):
+            steers = any(reads(v) for name, v in statement.operands.items() if name not in ("scalar", "value"))
+        elif isinstance(statement, Loop):
+            steers = any(map(reads, (statement.start, statement.stop, statement.step)))
+        elif isinstance(statement, (While, If)):
+            steers = reads(statement.condition)
+        else:
+            steers = False
+        if steers:
+            return True
+    return False
 
 
 def bits_of(value: int | float) -> int:

@@ -5,12 +5,15 @@ import json
 import numpy as np
 import pytest
 
+from bench.npu_kernels import trans_data
 from bench.npu_kernels.attention import Problem, attention
 from bench.npu_kernels.conv import Image, conv2d
-from bench.npu_kernels.elementwise import elementwise
+from bench.npu_kernels.elementwise import elementwise, trim
 from bench.npu_kernels.gemm import Schedule, gemm
 from bench.npu_kernels.problems import Inexpressible, Row, predict
-from bench.npu_kernels.rowwise import group_norm, rowwise
+from bench.npu_kernels.rms_norm import rms_norm
+from bench.npu_kernels.rowwise import group_norm, softmax
+from bench.npu_kernels.swi_glu import swi_glu, tiling_of
 from bench.npu_validation import main
 from opdsl import npu
 
@@ -44,9 +47,7 @@ ELEMENTWISE = {
     "gelu": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
     "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
     "sqrt": lambda x: np.sqrt(x),
-    "softplus": lambda x: np.log1p(np.exp(x)),
-    "tanh": lambda x: np.tanh(x),
-    "mul": lambda x, y: x * y,
+    "exp": lambda x: np.exp(x),
     "add": lambda x, y: x + y,
     "maximum": lambda x, y: np.maximum(x, y),
 }
@@ -63,30 +64,89 @@ def test_elementwise(name, dtype):
     np.testing.assert_allclose(y, wanted, rtol=2e-3 if dtype is np.float16 else 2e-6, atol=1e-6)
 
 
-def test_swi_glu_of_halves_one_after_the_other():
-    x, y = normal(2, 3000, dtype=np.float32), np.zeros((1, 3000), np.float32)
-    npu.run(elementwise("910b2", "swi_glu", "f32", halves="flat"), [x, y])
-    np.testing.assert_allclose(y[0], x[0] / (1 + np.exp(-x[0])) * x[1], rtol=1e-5, atol=1e-6)
+def test_mish_of_negative_numbers():
+    x, y = normal(3000, dtype=np.float32), np.zeros(3000, np.float32)
+    npu.run(elementwise("910b2", "mish", "f32"), [x, y])
+    np.testing.assert_allclose(y, x * np.tanh(np.log1p(np.exp(x.astype(np.float64)))), rtol=5e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("halves", ["rows"])
-def test_swi_glu_of_rows(halves):
-    x, y = normal(60, 2064), np.zeros((60, 1032), np.float16)
-    npu.run(elementwise("910b2", "swi_glu", "f16", halves=halves), [x, y])
-    left, right = x[:, :1032].astype(np.float64), x[:, 1032:].astype(np.float64)
-    np.testing.assert_allclose(y, left / (1 + np.exp(-left)) * right, rtol=2e-3, atol=1e-3)
+@pytest.mark.parametrize("rows, columns, dtype", [(60, 1032, np.float16), (1, 30001, np.float32), (91, 509, np.float32)])
+def test_swi_glu(rows, columns, dtype):
+    chip = npu.find_chip("910b2")
+    x, y = normal(rows, 2 * columns, dtype=dtype), np.zeros((rows, columns), dtype)
+    npu.run(swi_glu(chip, "f16" if dtype is np.float16 else "f32", rows, columns), [x, y])
+    left, right = x[:, :columns].astype(np.float64), x[:, columns:].astype(np.float64)
+    near = 2e-3 if dtype is np.float16 else 1e-5
+    np.testing.assert_allclose(y, left / (1 + np.exp(-left)) * right, rtol=near, atol=near / 2)
+
+
+def test_swi_glu_keeps_cores_at_work_before_it_makes_tiles_large():
+    chip = npu.find_chip("910b2")
+    tiling = tiling_of(chip, "f32", 273, 509)
+    assert (tiling.rows, tiling.columns, tiling.cores) == (18, 384, 32)
+
+
+def test_trim():
+    x, y = normal(300, 33), np.zeros((300, 32), np.float16)
+    npu.run(trim("910b2", "f16", 32), [x, y])
+    np.testing.assert_array_equal(y, x[:, :32])
 
 
 @pytest.mark.parametrize("columns", [64, 1021, 4097])
-def test_rows(columns):
-    x, weight, y = normal(50, columns), normal(columns), np.zeros((50, columns), np.float16)
+def test_softmax(columns):
+    x, y = normal(50, columns), np.zeros((50, columns), np.float16)
+    npu.run(softmax("910b2", "f16", columns), [x, y])
     wide = x.astype(np.float64)
-    npu.run(rowwise("910b2", "softmax", "f16", columns), [x, y])
     e = np.exp(wide - wide.max(1, keepdims=True))
     np.testing.assert_allclose(y, e / e.sum(1, keepdims=True), rtol=2e-3, atol=1e-4)
-    npu.run(rowwise("910b2", "rms_norm", "f16", columns), [x, weight, y])
-    wanted = wide / np.sqrt((wide**2).mean(1, keepdims=True) + 1e-6) * weight
-    np.testing.assert_allclose(y, wanted, rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("rows, columns", [(700, 373), (60, 2049)])
+def test_rms_norm(rows, columns, dtype):
+    """Many short rows at a time, long ones one at a time."""
+    x, weight = normal(rows, columns, dtype=dtype), normal(columns, dtype=dtype)
+    y, r = np.zeros_like(x), np.zeros(rows, np.float32)
+    program = rms_norm(npu.find_chip("910b2"), "f32" if dtype is np.float32 else "f16", rows, columns)
+    npu.run(program, [x, weight, y, r])
+    wide = x.astype(np.float64)
+    inverse = 1 / np.sqrt((wide**2).mean(1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(r[:, None], inverse, rtol=1e-5)
+    np.testing.assert_allclose(y, wide * inverse * weight, rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("batch, channels, places", [(2, 48, 300), (3, 33, 1849), (1, 16, 4000)])
+def test_layouts_of_images(batch, channels, places):
+    chip, blocks = npu.find_chip("910b2"), -(-channels // 16)
+    x, y = normal(batch, channels, places), np.zeros((batch, blocks, places, 16), np.float16)
+    npu.run(trans_data.image(chip, batch, channels, places), [x.reshape(-1), y.reshape(-1)])
+    padded = np.zeros((batch, blocks * 16, places), np.float16)
+    padded[:, :channels] = x
+    np.testing.assert_array_equal(y, padded.reshape(batch, blocks, 16, places).transpose(0, 1, 3, 2))
+    back = np.zeros_like(x)
+    npu.run(trans_data.image(chip, batch, channels, places, back=True), [y.reshape(-1), back.reshape(-1)])
+    np.testing.assert_array_equal(back, x)
+
+
+@pytest.mark.parametrize("outputs, channels, taps", [(32, 48, 9), (97, 33, 9), (33, 64, 1)])
+def test_layouts_of_weights(outputs, channels, taps):
+    chip, rows, blocks = npu.find_chip("910b2"), -(-outputs // 16), -(-channels // 16)
+    x, y = normal(outputs, channels, taps), np.zeros((blocks, taps, rows * 16, 16), np.float16)
+    npu.run(trans_data.weights(chip, outputs, channels, taps), [x.reshape(-1), y.reshape(-1)])
+    padded = np.zeros((rows * 16, blocks * 16, taps), np.float16)
+    padded[:outputs, :channels] = x
+    np.testing.assert_array_equal(y, padded.reshape(rows * 16, blocks, 16, taps).transpose(1, 3, 0, 2))
+    if taps == 1:
+        z = np.zeros((blocks, outputs, 16), np.float16)
+        program = trans_data.pointwise_weights(chip, outputs, channels)
+        npu.run(program, [x.reshape(-1), z.reshape(-1)])
+        np.testing.assert_array_equal(z, y[:, 0, :outputs])
+
+
+def test_fill():
+    y = normal(100000)
+    npu.run(trans_data.fill(npu.find_chip("910b2")), [y])
+    assert not y.any()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
