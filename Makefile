@@ -47,7 +47,7 @@ SANITIZE_TESTS ?= tests/cpu/test_regressions.py tests/cpu/test_pool.py tests/cpu
 	tests/npu/test_vector.py tests/npu/test_cube.py tests/npu/test_hazards.py
 SANITIZE_TARGETS ?= cpu
 SANITIZE_FUZZ ?= --count 60 --seed 500000 --level Og
-SANITIZED = OPDSL_SANITIZE=$(SANITIZERS) OPDSL_CACHE=0 OPDSL_CXXFLAGS="-O1 -fno-sanitize-recover=all" PYTHONPATH=tests \
+SANITIZED = OPDSL_SANITIZE=$(SANITIZERS) OPDSL_CACHE=0 OPDSL_CXXFLAGS="-Og -fno-sanitize-recover=all" PYTHONPATH=tests \
 	OPDSL_RUNTIME_FILE=$(firstword $(wildcard $(CURDIR)/$(SANITIZE_BUILD)/_runtime*.so)) \
 	OPDSL_NPU_FILE=$(firstword $(wildcard $(CURDIR)/$(SANITIZE_BUILD)/_npu*.so)) \
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \

@@ -159,14 +159,16 @@ def _output(command: Sequence[str]) -> str:
 
 def _environment() -> dict[str, str]:
     """Messages in English; no include or library path of the user's that would change what is compiled."""
-    dropped = ("CPATH", "CPLUS_INCLUDE_PATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "GCC_EXEC_PREFIX")
+    dropped: tuple[str, ...] = ("CPATH", "CPLUS_INCLUDE_PATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "GCC_EXEC_PREFIX")
+    if knobs.sanitize:
+        dropped += ("LD_PRELOAD",)  # the sanitizers' libraries are for generated code, and make compilers slow
     return {**{k: v for k, v in os.environ.items() if k not in dropped}, "LC_ALL": "C"}
 
 
 def _extra_flags() -> tuple[str, ...]:
     extra = knobs.cxxflags
     if knobs.sanitize:
-        extra += (f"-fsanitize={knobs.sanitize}", "-fno-omit-frame-pointer", "-g")
+        extra += (f"-fsanitize={knobs.sanitize}", "-fno-omit-frame-pointer", "-g1")
     return extra
 
 
