@@ -33,6 +33,7 @@ struct Chip {
   double l2_read = 1, l2_write = 1, hbm = 1;  // of all cores together, bytes a cycle
   double l2_miss = 0;                         // more latency
   double miss_rate = 32;                      // bytes a cycle of one core, of what misses the L2
+  double unaligned_rate = 32;                 // of rows of data_copy_nd2nz that begin between two granules
   int64_t l2_bytes = 0, l2_line = 512;
 
   double cube_issue = 0, cube_latency = 0, cube_f32_factor = 4;
@@ -44,7 +45,7 @@ struct Chip {
   double scalar_issue = 1, scalar_alu = 1, scalar_multiply = 1, scalar_divide = 1, scalar_f32 = 1, scalar_f64 = 1, scalar_function = 1;
   double scalar_ub = 1, scalar_gm_hit = 1, scalar_gm_l2 = 1, scalar_gm_hbm = 1, scalar_branch = 1;
   double flag = 1, cross_core = 1, sync_all = 1;
-  double launch = 0, finish = 0, mixed = 0;
+  double launch = 0, launch_each = 0, finish = 0, mixed = 0;
   int64_t data_cache_bytes = 32768, data_cache_line = 64;
 };
 

@@ -40,8 +40,8 @@ Machine::Machine(const Chip& chip, Program& program, const Options& options, int
     }
   const double start = chip.launch + (mixed ? chip.mixed : 0);
   for (auto& core : cores) {
-    core->time = start;
-    for (PipeState& pipe : core->pipes) pipe.free = pipe.finish = pipe.started = start;
+    core->time = start + chip.launch_each * core->index;
+    for (PipeState& pipe : core->pipes) pipe.free = pipe.finish = pipe.started = core->time;
   }
 }
 
@@ -252,6 +252,7 @@ bool Machine::start_instruction(Core& core, int pipe, Entry& entry) {
   // What misses the L2 comes at the rate of a core's own requests, after what hits.
   const double lines = double(read.hits + read.misses), hits = lines > 0 ? double(read.hits) / lines : 1;
   double alone = effect.bytes * hits / effect.path->rate + double(read.misses) * line / chip_.miss_rate;
+  alone = std::max(alone, effect.unaligned / chip_.unaligned_rate);
   const double startup = effect.path->startup + (read.misses ? chip_.l2_miss : 0);
   state.move_issued = start;
   state.move_start = std::max(start + startup, state.finish);

@@ -165,6 +165,7 @@ struct Effect {
   double latency = 0, busy = 0;
   const Path* path = nullptr;  // of a transfer from or to global memory
   double bytes = 0;            // that it moves, as the path counts them
+  double unaligned = 0;        // of them, in rows that the conversion to fractals takes in pieces
   int64_t moved = 0;
   bool fractal_order = false;  // the cube keeps its own order
 };

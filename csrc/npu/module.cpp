@@ -43,10 +43,10 @@ Chip chip_of(const py::dict& data) {
   X(ub_to_ub) X(ub_to_l1) X(l1_to_ub) X(l0c_to_ub)
 #undef X
 #define X(name) chip.name = number(#name);
-  X(burst_bytes) X(granule_bytes) X(l2_read) X(l2_write) X(hbm) X(l2_miss) X(miss_rate) X(cube_issue) X(cube_latency) X(cube_f32_factor)
+  X(burst_bytes) X(granule_bytes) X(l2_read) X(l2_write) X(hbm) X(l2_miss) X(miss_rate) X(unaligned_rate) X(cube_issue) X(cube_latency) X(cube_f32_factor)
   X(vector_mask_penalty) X(queue_depth) X(scalar_issue) X(scalar_alu) X(scalar_multiply) X(scalar_divide) X(scalar_f32)
   X(scalar_f64) X(scalar_function) X(scalar_ub) X(scalar_gm_hit) X(scalar_gm_l2) X(scalar_gm_hbm) X(scalar_branch) X(flag)
-  X(cross_core) X(sync_all) X(launch) X(finish) X(mixed)
+  X(cross_core) X(sync_all) X(launch) X(launch_each) X(finish) X(mixed)
 #undef X
   chip.l2_bytes = data["l2_bytes"].cast<int64_t>();
   chip.l2_line = data["l2_line"].cast<int64_t>();

@@ -99,8 +99,12 @@ void Machine::plan_move(Core& core, Entry& entry, Effect& effect) {
       check_aligned(src, 1, "src");
       check_aligned(dst, 32, "dst");
       for (int64_t i = 0; i < matrices; ++i) {
-        for (int64_t row = 0; row < rows; ++row)
-          touch(core, src, src.byte + (i * v[9].i + row * v[10].i) * size, columns * size, false);
+        for (int64_t row = 0; row < rows; ++row) {
+          const int64_t at = src.byte + (i * v[9].i + row * v[10].i) * size;
+          if (src.space >= GM && (program_.tensors[src.space - GM].address + at) % int64_t(chip_.granule_bytes))
+            effect.unaligned += double(columns * size);
+          touch(core, src, at, columns * size, false);
+        }
         for (int64_t block = 0; block * c0 < columns; ++block) {
           const int64_t start = dst.byte + i * v[13].i * size + block * v[11].i * 32;
           if (v[12].i == 1) {

@@ -47,6 +47,7 @@ def emulator_numbers(chip: Chip) -> dict[str, Any]:
         "hbm": bytes_a_cycle(memory["hbm_gbs"]),
         "l2_miss": memory["l2_miss"],
         "miss_rate": memory["miss_rate"],
+        "unaligned_rate": memory["unaligned_rate"],
         "cube_issue": data["cube"]["issue"],
         "cube_latency": data["cube"]["latency"],
         "cube_f32_factor": data["cube"]["f32_factor"],
@@ -55,6 +56,7 @@ def emulator_numbers(chip: Chip) -> dict[str, Any]:
         "data_cache_line": scalar["data_cache_line"],
         **sync,
         "launch": launch["start"],
+        "launch_each": launch["each"],
         "finish": launch["finish"],
         "mixed": launch["mixed"],
     }
