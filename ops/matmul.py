@@ -39,6 +39,7 @@ from opdsl.ir.ops import dot_result_dtype
 from opdsl.ir.types import DType
 from opdsl.lang.function import Function
 from opdsl.lang.kernel import Kernel
+from opdsl.runtime.arrays import may_share_memory
 from opdsl.runtime.knobs import knobs
 
 ACTIVATIONS = {
@@ -185,6 +186,10 @@ def matmul(
             else array
         )
         result = array[..., None, None] if drops == (True, True) else result
+        if may_share_memory(result, left) or may_share_memory(result, right):
+            # Rows of the operands are needed after rows of the result are written.
+            result[...] = matmul(left, right, bias=bias, activation=activation, target=target)
+            return out
     offset = _bias(bias, shape[-1], result_type)
     if result.size:
         launched = _multiply(left, right, offset, result, bias is not None, function, target)

@@ -10,15 +10,15 @@
 
 namespace od {
 
-// One register tile: R rows (with Edge, the first m <= R of them) by all the columns of a panel. The rows beyond m
+// One register tile: R rows (with Edge, the first m <= R of them) by the first V vectors of a panel. The rows beyond m
 // repeat the last one and are not stored, which costs less code than a kernel for each row count.
-template <class T, int R, bool Edge>
+template <class T, int R, bool Edge, int V = dot_config<T>::vectors>
 OD_NOINLINE void dot_block(const typename dot_config<T>::element* a, i64 a_row_stride, i64 a_k_stride,
                            const typename dot_config<T>::element* b, i64 b_k_stride,
                            typename dot_config<T>::result* c, i64 c_row_stride, i64 m, i64 k, bool accumulate) {
   typedef typename dot_config<T>::element element;
   typedef typename dot_config<T>::vector vector;
-  constexpr int V = dot_config<T>::vectors, L = dot_config<T>::lanes;
+  constexpr int L = dot_config<T>::lanes;
   vector sum[R][V];
   // x86 addresses are base + index + displacement: three rows share a base pointer, so that 12 rows need few
   // registers. The empty asm keeps the compiler from deriving all the bases from one.
@@ -83,7 +83,7 @@ OD_NOINLINE void dot_panels(const typename dot_config<T>::element* a, i64 a_row_
   constexpr int full = dot_config<T>::rows, columns = dot_config<T>::columns;
   // Eight rows keep both multiply-add units busy; four with two vectors just do.
   constexpr int half = full > 8 ? 8 : full;
-  alignas(64) result partial[full * columns] = {};
+  alignas(64) result partial[full * columns];  // what is read of it has been written before
   while (m > 0) {
     // Two blocks of `half` rows run at full speed, where a full one would leave 4 rows that do not.
     i64 rows = m >= full && m != 2 * half ? full : m >= half ? half : m >= 4 ? 4 : m;
@@ -97,7 +97,9 @@ OD_NOINLINE void dot_panels(const typename dot_config<T>::element* a, i64 a_row_
       result* to = whole ? c + j : partial;
       i64 stride = whole ? c_row_stride : (i64)columns;
       if (!whole && accumulate) dot_copy_part(c + j, c_row_stride, to, stride, rows, n - j);
-      if (rows == full)
+      if (rows == full && n - j <= dot_config<T>::lanes)
+        dot_block<T, full, false, 1>(a, a_row_stride, a_k_stride, panel, b_k_stride, to, stride, rows, k, accumulate);
+      else if (rows == full)
         dot_block<T, full, false>(a, a_row_stride, a_k_stride, panel, b_k_stride, to, stride, rows, k, accumulate);
       else if (half != full && rows == half)
         dot_block<T, half, false>(a, a_row_stride, a_k_stride, panel, b_k_stride, to, stride, rows, k, accumulate);

@@ -130,6 +130,25 @@ def test_matmul_exactly(shape: tuple[int, int, int], dtype: Any) -> None:
         check_bits(out.check() + np.zeros((), dtype), product.astype(dtype) + np.zeros((), dtype))
 
 
+def test_matmul_into_an_operand() -> None:
+    a, b = exact_integers((70, 70), np.float32, 1), exact_integers((70, 70), np.float32, 2)
+    for _ in range(2):  # the second time after the short way of repeated calls has been learnt
+        for place in (0, 1):
+            operands = [a.copy(), b.copy()]
+            assert ops.matmul(*operands, out=operands[place]) is operands[place]
+            check_bits(operands[place], a @ b)
+            ops.matmul(a, b, out=np.empty_like(a))
+
+
+def test_stacks_of_matrices_repeat() -> None:
+    stacks = (((3, 5, 7), (3, 7, 9)), ((3, 5, 7), (1, 7, 9)), ((1, 5, 7), (1, 7, 9)), ((2, 3, 5, 7), (3, 7, 9)))
+    for first, second in stacks:
+        for seed in range(3):
+            a, b = exact_integers(first, np.float32, seed), exact_integers(second, np.float32, seed + 1)
+            check_bits(ops.matmul(a, b), np.matmul(a, b))
+            check_bits(ops.matmul(a, b, out=np.full_like(np.matmul(a, b), np.nan)), np.matmul(a, b))
+
+
 def test_sums_are_exact_where_nothing_rounds() -> None:
     x = exact_integers((200_003,), np.float32, 7, 3)
     assert ops.sum(x) == x.astype(np.float64).sum()

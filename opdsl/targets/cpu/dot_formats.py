@@ -117,7 +117,7 @@ class Format:
         b: str,
         panel_stride: int,
         c: str,
-        c_stride: int,
+        c_stride: str,
         extents: tuple[str, str, str],
         flag: str,
         special: str,

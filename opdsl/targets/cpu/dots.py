@@ -72,6 +72,13 @@ class Copy:
 
 
 @dataclass(eq=False)
+class OutputTile(Buffer):
+    """The part of an output tensor that a product is summed up in. Only products know its stride."""
+
+    matrix: Matrix
+
+
+@dataclass(eq=False)
 class Plan:
     """How one dot is computed."""
 
@@ -99,6 +106,7 @@ class Dots:
         self.fused: dict[Op, Op] = {}  # add -> its dot
         self.copies: dict[Op, list[Copy]] = {}  # copy_in -> what is copied there
         self.grid: Grid | None = None
+        self.stored_by_products: set[Op] = set()  # copies out of what products have summed up in place
         self.fresh_accumulators: dict[Value, Op] = {}  # loop arguments that hold nothing yet when their loop begins
         units = zip(lowering.kernel.parameters, lowering.request.unit_axes, strict=True)
         self.unit_axis = dict(units)
@@ -388,6 +396,56 @@ class Dots:
 
     # --- accumulators that begin as zeros ---
 
+    def output_tile(self, argument: Value, init: Value) -> OutputTile | None:
+        """The place in an output for a loop's accumulator that is stored there afterwards, as it is, and read by nobody:
+        sums of products then need no local memory and no copy."""
+        parent = self.facts.parents[self.facts.block_of[argument]]
+        if parent is None or parent[0].name != "for":
+            return None
+        loop, home = parent
+        result = loop.results[loop.regions[0].arguments.index(argument) - 1]
+        users = self.facts.users[result]
+        if len(users) != 1 or users[0][0].name != "copy_out" or users[0][1] is not home:
+            return None
+        store = users[0][0]
+        view = self._output_view(store, result)
+        if view is None or view.op in self.stored_by_products:
+            return None
+        if any(o not in self.lowering.expressions.scalars for _, o in tensor_index(store)):
+            return None  # where it goes is computed after the loop
+        add = self.facts.users[argument][0][0] if len(self.facts.users[argument]) == 1 else None
+        plan = self.plans[self.fused[add]] if add in self.fused else None
+        if plan is None or plan.swapped or not self._same_places(plan, view):
+            return None
+        matrix = self._view_matrix(view, view.dims)
+        tile = OutputTile(matrix.pointer, view.dtype, shape_of(result.type), (0, 1), (0, 1), 0, matrix)
+        if not self.overwrites_first(argument, init, tile):
+            return None
+        self.stored_by_products.add(store)
+        return tile
+
+    def _output_view(self, store: Op, value: Value) -> View | None:
+        """Where a tile of two dims is stored to, if that is rows of neighbours in a tensor that is only written."""
+        tensor = tensor_of(store)
+        specs = tensor_index(store)
+        dims = [dim for dim, (spec, _) in enumerate(specs) if isinstance(spec, Slice) and spec.step == 1]
+        plain = all(isinstance(spec, Point) or dim in dims for dim, (spec, _) in enumerate(specs))
+        if store.operands[0] is not value or store.attributes["mode"] != "set" or not plain or len(dims) != 2:
+            return None
+        if tensor.type.dtype != value.type.dtype or not self.facts.is_written_only(tensor):
+            return None
+        if len(shape_of(value.type)) != 2 or self.unit_axis[tensor] != dims[1]:
+            return None
+        return View(store, (dims[0], dims[1]), tensor.type.dtype)
+
+    def _same_places(self, plan: Plan, view: View) -> bool:
+        """Whether the rows and columns that exist of a product's operands are those that exist of the output's part."""
+        left, right = (o.view if isinstance(o, Copy) else o for o in (plan.left, plan.right))
+        if left is None or right is None:
+            return False
+        rows, columns = self._slice_key(left, 0), self._slice_key(right, 1)
+        return rows == self._slice_key(view, 0) and columns == self._slice_key(view, 1)
+
     def overwrites_first(self, argument: Value, init: Value, buffer: Buffer) -> bool:
         """Whether a loop's accumulator may begin without zeros in it, since the first product overwrites it."""
         body = self.facts.block_of[argument]
@@ -417,9 +475,19 @@ class Dots:
         lines = []
         for argument, place in zip(arguments, places, strict=True):
             if argument in self.fresh_accumulators and isinstance(place, Buffer):
+                if isinstance(place, OutputTile):
+                    lines.append(f"if ({never}) {self._clear_output(place.matrix)}")
+                    continue
                 rows, columns = shape_of(argument.type)
                 lines.append(f"if ({never}) od::fill_rows({place.name}, {place.strides[0]}, {rows}, {columns});")
         return lines
+
+    def _clear_output(self, tile: Matrix) -> str:
+        (row0, row1), (column0, column1) = tile.ranges
+        at = self._offset(tile.pointer, [(row0, tile.strides[0]), (column0, "1")])
+        rows, columns = self._extent(row0, row1), self._extent(column0, column1)
+        clear = f"od::fill_rows({at}, {tile.strides[0]}, {rows}, {columns});"
+        return clear if tile.condition is None else f"if ({tile.condition}) {clear}"
 
     # --- copies ---
 
@@ -631,17 +699,18 @@ class Dots:
         code = self.lowering.code
         type = REGISTER[result.type.dtype]
         rows, columns = shape_of(result.type)
-        c_stride = target.strides[0]
+        output = target.matrix if isinstance(target, OutputTile) else None
+        c_stride = str(target.strides[0]) if output is None else output.strides[0]
         if plan.swapped:
             rows, columns = columns, rows
-            c_stride = target.strides[1]
+            c_stride = str(target.strides[1])
         (m0, m1), (k0, k1) = left.ranges
         (r0, r1), (n0, n1) = right.ranges
         clipped = [r for r in (left.ranges[0], right.ranges[1]) if r not in (("0", str(rows)), ("0", str(columns)))]
         conditions = [c for c in (left.condition, right.condition) if c is not None]
         code.line(f"{{  {location_comment([plan.dot.location])}: dot")
         flag = {"true": "false", "false": "true"}.get(overwrite, f"!({overwrite})")
-        if overwrite != "false" and (clipped or conditions):
+        if overwrite != "false" and (clipped or conditions) and output is None:
             # What lies outside is zero: needed only where something does.
             whole = [
                 f"{high} - {low} == {size}"
@@ -666,7 +735,7 @@ class Dots:
             code.line(f"  const od::i64 {name} = {high};")
             high = name
         a = self._offset(left.pointer, [(m0, left.strides[0]), (low, left.strides[1])])
-        c = self._offset(target.name, [(m0, str(c_stride)), (n0, "1")])
+        c = self._offset(target.name, [(m0, c_stride), (n0, "1")])
         m, n, k = self._extent(m0, m1), self._extent(n0, n1), self._extent(low, high)
         format = plan.format
         assert format is not None
@@ -694,6 +763,10 @@ class Dots:
                 call = (
                     f"od::{method}<{type}>({a}, {left.strides[0]}, {left.strides[1]}, {b}, {right.strides[0]}, {tail}"
                 )
+        if output is not None and conditions and overwrite != "false":
+            begins = "" if overwrite == "true" else f"({overwrite}) && "
+            code.line(f"  if ({begins}!({' && '.join(conditions)})) {self._clear_output(output)}")
+        conditions += [output.condition] if output is not None and output.condition is not None else []
         guard = f"if ({' && '.join(conditions)}) " if conditions else ""
         code.line(f"  {guard}{call}")
         code.line("}")

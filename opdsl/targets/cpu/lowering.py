@@ -202,6 +202,8 @@ class Lowering:
             getattr(self, f"_lower_{op.name}")(op)
         elif op.name == "dot" or self.dots.is_fused_add(op):
             self.dots.lower(op)
+        elif op in self.dots.stored_by_products:
+            pass
         elif op.name == "copy_out":
             space = shape_of(op.operands[0].type)
             self.run.roots.append(Root("copy_out", op, (), space))
@@ -541,7 +543,7 @@ class Lowering:
         places: list[Buffer | str] = []
         for value, argument in zip(values, arguments, strict=True):
             if isinstance(argument.type, TileType):
-                buffer = self._outgoing_buffer(value)
+                buffer = self._outgoing_buffer(value) or self.dots.output_tile(argument, value)
                 if buffer is None:
                     buffer = self.new_buffer(argument.name or "carried", argument.type)
                     if not self.dots.overwrites_first(argument, value, buffer):
