@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from support.checks import check_bits
-from support.targets import CPU
+from support.targets import CPU, CPU_PRODUCTS
 
 import opdsl as od
 from opdsl import _runtime
 
-TARGETS = [target for target in CPU if _runtime.supports_isa(target.removeprefix("cpu:"))]
+TARGETS = [target for target in (*CPU, *CPU_PRODUCTS) if _runtime.supports_isa(target.removeprefix("cpu:"))]
 pytestmark = pytest.mark.parametrize("target", TARGETS)
 
 
