@@ -335,7 +335,7 @@ for _name, _reference in (("softmax", references.softmax), ("log_softmax", refer
             _name,
             "rows",
             getattr(ops, _name),
-            (_softmax.softmax_whole, _softmax.softmax_pieces, _softmax.softmax_columns),
+            (_softmax.softmax_rows, _softmax.softmax_whole, _softmax.softmax_pieces, _softmax.softmax_columns),
             _reference,
             _softmax_calls,
             lambda c: 20 * c.arrays()[0].size,

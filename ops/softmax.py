@@ -43,7 +43,7 @@ def softmax_whole(
     N: od.constexpr,
     BM: od.constexpr,
 ):
-    """A row is a tile: the kernel is specialised on its length."""
+    """A few whole rows are a tile, for targets that work on all of a tile at once."""
     A, M, _ = x.shape
     for a, m in od.parallel(range(A), range(0, M, BM)):
         t = wide(od.copy_in(x[a, m : m + BM, :]))
@@ -51,6 +51,36 @@ def softmax_whole(
         e = od.exp(t)
         total = od.sum(e, axis=1, keepdims=True)
         od.copy_out(t - od.log(total) if log else e * (1.0 / total), y[a, m : m + BM, :])
+
+
+@od.kernel
+def softmax_rows(
+    x: od.Tensor["X", "A", "M", "N"],
+    y: od.Tensor["Y", "A", "M", "N"],
+    *,
+    log: od.constexpr,
+    N: od.constexpr,
+    BM: od.constexpr,
+):
+    """Whole rows one after another, each step of three: one loop stores a row, takes the exponentials of the next, and
+    finds the maximum of the one after that, so that memory and arithmetic are busy at the same time."""
+    A, M, _ = x.shape
+    for a, m in od.parallel(range(A), range(0, M, BM)):
+        last = min(m + BM, M) - 1
+        t = wide(od.copy_in(x[a, m, :]))
+        t = t - od.max(t, axis=0, keepdims=True)
+        e = od.exp(t)
+        total = od.sum(e, axis=0, keepdims=True)
+        kept = t if log else e
+        top = od.max(wide(od.copy_in(x[a, min(m + 1, last), :])), axis=0, keepdims=True)
+        for r in range(m + 1, last + 1):
+            od.copy_out(kept - od.log(total) if log else kept * (1.0 / total), y[a, r - 1, :])
+            t = wide(od.copy_in(x[a, r, :])) - top
+            e = od.exp(t)
+            total = od.sum(e, axis=0, keepdims=True)
+            kept = t if log else e
+            top = od.max(wide(od.copy_in(x[a, min(r + 1, last), :])), axis=0, keepdims=True)
+        od.copy_out(kept - od.log(total) if log else kept * (1.0 / total), y[a, last, :])
 
 
 @od.kernel
@@ -151,7 +181,7 @@ def _softmax(name: str, x: Any, axis: Any, out: Any, target: str | None, log: bo
             rows = _softmax(name, contiguous(moved, target=target), -1, None, target, log)
             copy(rows, out=np.moveaxis(result, place, -1), target=target)
         else:
-            call, views = _chosen(source, destination, log, dtype.name in NARROW)
+            call, views = _chosen(source, destination, log, dtype.name in NARROW, target)
             run(call.kernel, views, target, **call.constexprs)
             if target is None and x is array and result.dtype == numpy_dtype(result_dtype) and views[0] is source:
                 dims = source.shape
@@ -159,7 +189,7 @@ def _softmax(name: str, x: Any, axis: Any, out: Any, target: str | None, log: bo
     return out if out is not None else like(result, x)
 
 
-def _chosen(x: Array, y: Array, log: bool, narrow: bool) -> tuple[FastCall, tuple[Array, Array]]:
+def _chosen(x: Array, y: Array, log: bool, narrow: bool, target: str | None) -> tuple[FastCall, tuple[Array, Array]]:
     """The kernel for (outer, kept, axis), and its arguments."""
     columns = x.shape[2]
     dtype = od.f64 if x.dtype == np.float64 else od.f32
@@ -167,6 +197,8 @@ def _chosen(x: Array, y: Array, log: bool, narrow: bool) -> tuple[FastCall, tupl
         call = FastCall(softmax_columns, log=log, dtype=dtype, **tiling.columns(columns, x.shape[1]))
         return call, (x.transpose(0, 2, 1), y.transpose(0, 2, 1))
     if tiling.is_whole(columns):
+        if target is None or target.startswith("cpu"):
+            return FastCall(softmax_rows, log=log, N=columns, **tiling.successive_rows(columns)), (x, y)
         return FastCall(softmax_whole, log=log, **tiling.whole_rows(columns)), (x, y)
     keep = not log and not narrow and y.dtype.itemsize >= x.dtype.itemsize
     return FastCall(softmax_pieces, log=log, keep=keep, dtype=dtype, **tiling.row_pieces(columns)), (x, y)

@@ -57,6 +57,11 @@ def whole_rows(columns: int) -> dict[str, int]:
     return {"BM": max(1, min(16, 4096 // columns))}
 
 
+def successive_rows(columns: int) -> dict[str, int]:
+    """Whole rows that are one task, done one after another."""
+    return {"BM": 16 if columns <= 16384 else 8}
+
+
 def row_pieces(columns: int) -> dict[str, int]:
     return {"BN": min(PIECE, length(columns))}
 

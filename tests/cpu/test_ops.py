@@ -98,6 +98,15 @@ def test_threads_and_repetition_do_not_change_bits(name: str) -> None:
         od.set_num_threads(count)
 
 
+@pytest.mark.parametrize("columns", [64, 320, 1000, 4096])
+def test_a_row_does_not_depend_on_the_rows_around_it(columns: int) -> None:
+    x = (np.random.default_rng(3).standard_normal((37, columns)) * 4).astype(np.float32)
+    for function in (ops.softmax, ops.log_softmax):
+        all_rows = function(x)
+        for row in (0, 1, 7, 16, 36):
+            check_bits(function(x[row : row + 1])[0], all_rows[row])
+
+
 # --- exact data ------------------------------------------------------------------------------------------------------
 
 

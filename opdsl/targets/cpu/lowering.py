@@ -604,23 +604,22 @@ class Lowering:
         # In the order of their definitions, as one may be computed from another.
         position = {result: i for i, op in enumerate(region.ops) for result in op.results}
         tiles.sort(key=lambda tile: position.get(tile[0], -1))
-        late: list[tuple[Value, Buffer]] = []
-        carried = {a for _, _, a in tiles} if arguments else set()
+        assigned: set[Value] = set()  # arguments whose places have new values by then
         for value, place, argument in tiles:
             known = self.expressions.stored.get(value)
-            if known is not None and known.buffer is place:
-                continue
-            others = carried - {argument}
-            inline = value not in self.expressions.stored
-            if value in others or (inline and (self._reads(value, others) or self._moves(value, argument))):
-                # Reads what another assignment, or its own, is about to overwrite: take it aside first.
-                aside = self.new_buffer("aside", value.type)  # type: ignore[arg-type]
-                self.run.roots.append(
-                    Root("tile", self._any_op(value), (), shape_of(value.type), source=value, target=aside)
-                )
-                late.append((value, place))
-                self.flush()
-                self.expressions.stored[value] = Stored(aside)
+            if known is None or known.buffer is not place:
+                inline = value not in self.expressions.stored
+                before = assigned - {argument}
+                if value in before or (inline and (self._reads(value, before) or self._moves(value, argument))):
+                    # Reads what another assignment, or its own, is about to overwrite: take it aside first.
+                    aside = self.new_buffer("aside", value.type)  # type: ignore[arg-type]
+                    self.run.roots.append(
+                        Root("tile", self._any_op(value), (), shape_of(value.type), source=value, target=aside)
+                    )
+                    self.flush()
+                    self.expressions.stored[value] = Stored(aside)
+            if arguments:
+                assigned.add(argument)
         for value, place, argument in tiles:
             known = self.expressions.stored.get(value)
             if known is not None and known.buffer is place:
@@ -629,6 +628,10 @@ class Lowering:
             waiting = any(value in root.values for root in self.run.roots)
             op = self._any_op(value)
             early = any(self._evaluates(root, value) for root in self.run.roots)
+            if waiting and arguments and (owner := self._may_own(value, argument)) is not None:
+                owner.target = place
+                self.run.overwritten.append((argument, owner))
+                continue
             if inline and not waiting and not early and self.facts.block_of.get(value) is region:
                 root = Root("tile", op, (value,), shape_of(value.type), source=value, target=place)
             else:
@@ -642,6 +645,16 @@ class Lowering:
             text = self.expressions.scalars[value].text
             if text != variable:
                 self.code.line(f"{variable} = {text};")
+
+    def _may_own(self, value: Value, argument: Value) -> Root | None:
+        """The root that waits to keep a value in memory of its own, if it may keep it in the argument's place instead:
+        nothing reads the argument after it."""
+        roots = self.run.roots
+        owner = next((r for r in roots if r.kind == "tile" and r.values == (value,) and r.target is None), None)
+        if owner is None or owner.source is not value:
+            return None
+        after = roots[roots.index(owner) + 1 :]
+        return None if any(self._evaluates(root, argument) for root in after) else owner
 
     def _evaluates(self, root: Root, value: Value) -> bool:
         """Whether a root that waits computes an inline value for itself: it comes before the value has a place."""

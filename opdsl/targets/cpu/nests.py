@@ -445,7 +445,7 @@ class Nests:
         plain = all(isinstance(c, Root) for c in nest.children)
         if not reducing or not plain or nest.variable.extent < 4 * self.expressions.loops.lanes:
             return 1
-        return 4 if len(body) <= 12 else 2 if len(body) <= 24 else 1
+        return 4 if len(body) <= 18 else 2 if len(body) <= 24 else 1
 
     COPIES = 4
 
