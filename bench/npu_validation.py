@@ -10,6 +10,7 @@ Only the time is computed, so that memory and values do not limit the sizes.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import sys
@@ -17,6 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.npu_kernels.compiled import predict_compiled
 from bench.npu_kernels.problems import Inexpressible, Row, predict
 from bench.npu_report import document, error_of, line_of, summary
 from opdsl.lang.errors import OpdslError
@@ -53,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             row.predicted = predict(row)
         except (Inexpressible, OpdslError) as reason:
             row.reason = str(reason).splitlines()[0]
+        with contextlib.suppress(Inexpressible, OpdslError):
+            row.compiled = predict_compiled(row)
         row.seconds = time.perf_counter() - begun
         print(line_of(row), flush=True)
         results.append(row)

@@ -12,7 +12,7 @@ from opdsl import npu
 from opdsl.npu.addresses import Local
 from opdsl.npu.chip import Chip
 
-from .vector import Vector
+from .vector import Vector, read_tiling
 
 BYTES = {"f32": 4, "f16": 2, "bf16": 2, "i32": 4, "i8": 1}
 
@@ -97,8 +97,10 @@ FUNCTIONS = {
 }
 
 
-def elementwise(chip: str | Chip, name: str, dtype: str, *, depth: int = 2, tile: int = 0) -> npu.Program:
-    """y = name(x...), arrays taken as flat."""
+def elementwise(
+    chip: str | Chip, name: str, dtype: str, *, depth: int = 2, tile: int = 0, generated: bool = True
+) -> npu.Program:
+    """y = name(x...), arrays taken as flat. `generated`: by CANN, for all shapes."""
     function = FUNCTIONS[name]
     size = BYTES[dtype]
     work = dtype if dtype in function.native else "f16" if dtype == "i8" else "f32"
@@ -116,6 +118,8 @@ def elementwise(chip: str | Chip, name: str, dtype: str, *, depth: int = 2, tile
         result = k.allocate("UB", depth * tile * size, dtype, "y")
         temporaries = [k.allocate("UB", tile * BYTES[work], work, f"t{i}") for i in range(function.temporaries)]
         wide = [k.allocate("UB", tile * BYTES[work], work, f"x{i} wide") for i in range(function.inputs if cast else 0)]
+        if generated:
+            read_tiling(k)
         lanes = k.chip.vector_cores_per_block
         core, cores = k.block_idx * lanes + k.sub_block_idx, k.block_num * lanes
         n = y.dim(0)
@@ -175,6 +179,7 @@ def trim(chip: str | Chip, dtype: str, kept: int) -> npu.Program:
     x, y = k.argument("x", dtype, 2), k.argument("y", dtype, 2)
     with k.code("aiv"):
         place = k.allocate("UB", 2 * most * pitch, dtype, "rows")
+        read_tiling(k)
         lanes = k.chip.vector_cores_per_block
         core, cores = k.block_idx * lanes + k.sub_block_idx, k.block_num * lanes
         rows, columns = x.dim(0), x.dim(1)

@@ -10,7 +10,7 @@ from opdsl import npu
 from opdsl.npu.addresses import Local
 from opdsl.npu.chip import Chip
 
-from .vector import Vector
+from .vector import Vector, read_tiling
 
 BYTES = {"f32": 4, "f16": 2, "bf16": 2}
 SPREAD = {"blocks": (1, 1, 0), "repeats": (8, 8, 0)}
@@ -32,6 +32,7 @@ def softmax(chip: str | Chip, dtype: str, columns: int) -> npu.Program:
         other = k.allocate("UB", wide_bytes, "f32", "exponentials")
         parts = k.allocate("UB", 1024, "f32", "of repeats")
         block = k.allocate("UB", 512, "f32", "of the row")
+        read_tiling(k)
         lanes = k.chip.vector_cores_per_block
         core, cores = k.block_idx * lanes + k.sub_block_idx, k.block_num * lanes
         v = Vector(k, count=columns)

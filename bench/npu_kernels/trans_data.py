@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from opdsl import npu
 from opdsl.npu.chip import Chip
 
-from .vector import Vector
+from .vector import Vector, read_tiling
 
 C0 = 16
 RESERVED = 4096
@@ -70,6 +70,7 @@ def image(chip: Chip, batch: int, channels: int, places: int, *, back: bool = Fa
     line = (chip.buffers["UB"] - RESERVED) // 2 // 2 // C0 // C0 * C0
     step = min(line, -(-places // C0) * C0)
     with k.code("aiv"):
+        read_tiling(k)
         nest = _Nest(k, loops_of(chip, batch, blocks, -(-places // step)))
         source = k.allocate("UB", step * C0 * 2, "f16", "x")
         result = k.allocate("UB", step * C0 * 2, "f16", "y")
@@ -136,6 +137,7 @@ def fill(chip: Chip) -> npu.Program:
     y = k.argument("y", "f16")
     tile = 16384
     with k.code("aiv"):
+        read_tiling(k)
         zeros = k.allocate("UB", tile * 2, "f16", "zeros")
         Vector(k, tile).duplicate(zeros, 0.0)
         k.set_flag("V_MTE3", 0)
@@ -156,6 +158,7 @@ def pointwise_weights(chip: Chip, outputs: int, channels: int) -> npu.Program:
     most = min(outputs, (chip.buffers["UB"] - RESERVED) // 2 // (channels * 2))
     tiles = -(-outputs // most)
     with k.code("aiv"):
+        read_tiling(k)
         rows = k.allocate("UB", most * channels * 2, "f16", "rows")
         core = k.block_idx * chip.vector_cores_per_block + k.sub_block_idx
         k.set_flag("MTE3_MTE2", 0)
@@ -181,6 +184,7 @@ def weights(chip: Chip, outputs: int, channels: int, taps: int) -> npu.Program:
     rows, blocks = -(-outputs // C0), -(-channels // C0)
     area = C0 * C0 * taps
     with k.code("aiv"):
+        read_tiling(k)
         nest = _Nest(k, loops_of(chip, rows, blocks, 1))
         source, result = (k.allocate("UB", area * 2, "f16", name) for name in ("x", "y"))
         turned, moved = (k.allocate("UB", area * 2, "f16", name) for name in ("turned", "moved"))

@@ -1,4 +1,4 @@
-"""Vector instructions over a whole tile: each waits for the one before, as those of a formula depend on each other."""
+"""What kernels on vector cores have in common: instructions over a whole tile, and how a generated kernel begins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from opdsl.npu.scalars import ScalarLike
 
 
 class Vector:
-    """`v.exp(out, x)` is the builder's `exp` on `count` elements, and a barrier behind it."""
+    """Each instruction waits for the one before, as those of a formula depend on each other: `v.exp(out, x)` is the
+    builder's `exp` on `count` elements, and a barrier behind it."""
 
     def __init__(self, k: npu.Builder, count: ScalarLike) -> None:
         self.k = k
@@ -24,3 +25,17 @@ class Vector:
             self.k.pipe_barrier("V")
 
         return call
+
+
+TILING = 64
+"""Bytes of tile shapes that a generated kernel is given."""
+
+
+def read_tiling(k: npu.Builder) -> None:
+    """Kernels that CANN generates (TBE) for all shapes find their tile shapes in global memory, and wait for them: they
+    copy them to UB and load them into registers (canndev, impl/trans_data_common_func.py, get_tiling_params)."""
+    shapes = k.workspace("tiling", "i32", TILING)
+    place = k.allocate("UB", TILING, "i32", "tiling")
+    k.data_copy_pad(place, shapes, block_len=TILING)
+    k.set_flag("MTE2_S", 0)
+    k.wait_flag("MTE2_S", 0)
