@@ -199,16 +199,31 @@ def test_scatters_to_a_single_place(target: str, dtype: Any, place: int) -> None
 
 
 @od.kernel
-def divided_by_constants(x: od.Tensor["T", "N"], y: od.Tensor["T", "M"]):
+def divided_by_constants(x: od.Tensor["T", "N"], y: od.Tensor["T", "M"], tiny: od.f32):
     for i in range(0, 40, 5):
         t = od.copy_in(x[i:i + 5])
         od.copy_out(t / -3.0, y[i:i + 5])
+        od.copy_out(t / 7.0, y[i + 40:i + 45])
+        od.copy_out(t / tiny, y[i + 80:i + 85])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_quotients_of_zeros_keep_their_sign(target: str, dtype: Any) -> None:
-    """Division by a constant is a multiply-add, which the baseline takes apart for doubles."""
+def test_division_by_what_a_loop_does_not_change(target: str, dtype: Any) -> None:
+    """It is done by multiply-adds, which the baseline takes apart for doubles: zeros keep their sign, and 0 / 1e-39,
+    whose divisor has no finite reciprocal, is 0."""
     x = numbers(40, dtype=dtype)
     x[::3] = 0.0
     x[1::4] = -0.0
-    agree(target, divided_by_constants, x, np.zeros_like(x))
+    x[5::7] = 1e-38
+    agree(target, divided_by_constants, x, np.ones(120, dtype), 1e-39)
+
+
+@od.kernel
+def best_of_gathered(x: od.Tensor[od.f32, "M", "N"], ids: od.Tensor[od.i64, 6, 8], y: od.Tensor[od.i64, 8]):
+    t = od.copy_in(x[od.copy_in(ids[0:6, 0:8]), od.arange(8)[None, :]])
+    od.copy_out(od.argmax(t, axis=0), y[0:8])
+
+
+def test_a_gather_whose_second_index_belongs_to_an_outer_loop(target: str) -> None:
+    ids = numbers(6, 8, dtype=np.int64) + 3
+    agree(target, best_of_gathered, numbers(9, 7), ids, np.zeros(8, np.int64))

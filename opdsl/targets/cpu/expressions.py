@@ -351,10 +351,10 @@ class Expressions:
                         offset = f"{vector_offset.text} + {offset}"
                     level = max(index.level, vector_offset.level if vector_offset else 0)
                     vector_offset = self.define("offset", i64, True, offset, level)
-                    ok = f"od::inside_lanes({index.text}, od::i64({size}))"
+                    ok, level = f"od::inside_lanes({index.text}, od::i64({size}))", index.level
                     if vector_inside is not None:
-                        ok = f"{vector_inside.text} & {ok}"
-                    vector_inside = self.define("ok", bool_, True, ok, index.level)
+                        ok, level = f"{vector_inside.text} & {ok}", max(level, vector_inside.level)
+                    vector_inside = self.define("ok", bool_, True, ok, level)
                 else:
                     parts_by_level.setdefault(index.level, []).append(f"{index.text} * {stride}")
                     conditions.append((f"od::inside({index.text}, {size})", index.level))
