@@ -7,6 +7,7 @@ import pytest
 from programs import gemm, vector_add
 
 from opdsl import npu
+from opdsl.lang.errors import OpdslError
 from opdsl.npu.instructions import INSTRUCTIONS
 
 
@@ -219,3 +220,58 @@ def test_every_instruction_has_a_cost():
     vector = npu.find_chip("910b2").data["vector"]
     missing = [name for name, entry in INSTRUCTIONS.items() if entry.pipe == "V" and name not in vector]
     assert missing == ["data_copy_l0c"]  # it has a path
+
+
+def test_drained_ends_when_hbm_has_all():
+    k = npu.Builder("write", "910b2")
+    y = k.argument("y", "f32")
+    with k.code("aiv"), k.loop((k.block_idx * 2 + k.sub_block_idx) * 16384, y.dim(0), 48 * 16384) as i:
+        k.data_copy(y[i], k.local("UB", 0, "f32"), block_len=2048)
+    program, size = k.finish(), 2**22
+    cold, drained = (
+        npu.run(program, [npu.ShapeOnly((size,), "f32")], values=False, l2=l2).microseconds for l2 in ("cold", "drained")
+    )
+    hbm = npu.find_chip("910b2").data["memory"]["hbm_gbs"] * 1e3
+    assert drained - cold == pytest.approx(4 * size / hbm, rel=0.01)
+
+
+def test_rows_between_granules_come_slowly():
+    def program(columns):
+        k = npu.Builder("load", "910b2")
+        x = k.argument("x", "f16", 2)
+        with k.code("aic"), k.loop(0, 8):
+            place = k.local("L1", 0, "f16")
+            k.data_copy_nd2nz(place, x, n_value=128, d_value=256, src_d_value=columns, dst_nz_c0_stride=128)
+            k.pipe_barrier("MTE2")
+        return npu.run(k.finish(block_num=1), [npu.ShapeOnly((128, columns), "f16")], values=False).cycles
+
+    assert program(4095) > 3 * program(4096)
+
+
+def test_cores_start_one_after_the_other():
+    k = npu.Builder("nothing", "910b2")
+    with k.code("aiv"):
+        k.compute("add", k.block_idx, 1)
+    one, every = (npu.run(k.finish(block_num=blocks), [], values=False).cycles for blocks in (1, 24))
+    assert every - one == pytest.approx(46 * npu.find_chip("910b2").data["launch"]["each"])
+
+
+def test_a_loaded_number_to_compute_with_needs_no_values():
+    def program(steers):
+        k = npu.Builder("scale", "910b2")
+        x = k.argument("x", "f32")
+        with k.code("aiv"):
+            ub = k.local("UB", 0, "f32")
+            k.data_copy(ub, x, block_len=8)
+            k.set_flag("MTE2_S", 0)
+            k.wait_flag("MTE2_S", 0)
+            number = k.load_scalar(ub)
+            if steers:
+                with k.if_(number > 0.0):
+                    k.pipe_barrier("V")
+            k.muls(ub, ub, number, count=64)
+        return npu.run(k.finish(block_num=1), [npu.ShapeOnly((64,), "f32")], values=False).cycles
+
+    assert program(False) > 0
+    with pytest.raises(OpdslError, match="reads data to decide"):
+        program(True)
