@@ -312,11 +312,21 @@ template <class V> OD_INLINE V trunc(V x) {
   else return detail::by_any_register(detail::round_step<3>{}, x);
 }
 
-// a / b for many a, with r = 1 / b at hand (P. W. Markstein, IBM J. Res. Dev. 34, 1990): equal to the IEEE quotient
-// except where that overflows or a step underflows.
+// a / b for many a, with r = invariant_inverse(b) at hand (P. W. Markstein, IBM J. Res. Dev. 34, 1990). Where a step
+// might underflow or overflow, all lanes are divided the slow way: the quotient is always that of IEEE.
+template <class V> OD_INLINE V invariant_inverse(V b) {
+  typedef element<V> T;
+  constexpr T limit = T(sizeof(T) == 4 ? 0x1p40 : 0x1p200);
+  const auto safe = ge(abs(b), constant<V>(1 / limit)) & le(abs(b), constant<V>(limit));
+  return select(safe, constant<V>(1) / b, constant<V>(T(__builtin_nan(""))));
+}
 template <class V> OD_INLINE V invariant_divide(V a, V b, V r) {
-  const V q = a * r, better = fma(fma(-q, b, a), r, q);
-  return select(ne(better, better), q, better);
+  typedef element<V> T;
+  constexpr T limit = T(sizeof(T) == 4 ? 0x1p60 : 0x1p300);
+  const V q = a * r, better = fma(fma(-q, b, a), r, q), size = abs(better);
+  const auto safe = (ge(size, constant<V>(1 / limit)) & le(size, constant<V>(limit))) | eq(better, a);  // for zeros
+  if (__builtin_expect(all(safe), 1)) return copysign(size, q);  // differs from better in the sign of zeros
+  return a / b;
 }
 
 // Shifts; a distance of the width or more shifts everything out.

@@ -184,10 +184,13 @@ EXPORT void fma_f32(const float* a, const float* b, const float* c, float* y, i6
 EXPORT void fma_f64(const double* a, const double* b, const double* c, double* y, i64 count) {
   for (i64 k = 0; k < count; k += 16) store<16>(y + k, fma(load<16>(a + k), load<16>(b + k), load<16>(c + k)));
 }
-EXPORT void invariant_divide_f32(const float* a, const float* b, float* y, i64 count) {
-  for (i64 k = 0; k < count; k += 16)
-    store<16>(y + k, invariant_divide(load<16>(a + k), load<16>(b + k), splat<float, 16>(1) / load<16>(b + k)));
-}
+#define INVARIANT_DIVIDE(S, T, L)                                                                                    \
+  EXPORT void invariant_divide_##S(const T* a, const T* b, T* y, i64 count) {                                        \
+    for (i64 k = 0; k < count; k += L)                                                                               \
+      store<L>(y + k, invariant_divide(load<L>(a + k), load<L>(b + k), invariant_inverse(load<L>(b + k))));          \
+  }
+INVARIANT_DIVIDE(f32, float, 4)
+INVARIANT_DIVIDE(f64, double, 2)
 
 // Reductions: add, mul, min, max, and, or of L lanes; scans of 16.
 template <class T, int L> static void reductions(const T* x, T* out) {

@@ -456,14 +456,12 @@ def test_fused_multiply_add(library, rng):
         same_bits(call(library, name, u, v, w), u * v + w)
 
 
-def test_invariant_division_equals_division(library, rng):
-    a, b = any_floats(rng, np.float32), any_floats(rng, np.float32)
-    got, expected = call(library, "invariant_divide_f32", a, b), a / b
-    with np.errstate(all="ignore"):
-        safe = (np.abs(b) > 1e-37) & (np.abs(b) < 1e37) & (np.abs(a) > 1e-30) & (np.abs(a) < 1e37)
-        safe &= (np.abs(expected) > 1e-37) & (np.abs(expected) < 1e37)
-    assert safe.sum() > 10000
-    same_bits(got[safe], expected[safe])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_invariant_division_equals_division(library, rng, dtype):
+    """Any bits, and numbers whose quotients are near and beyond the limits of the type."""
+    near, ends = rng.normal(size=(2, 1 << 14)), rng.choice([2.0**-126, 2.0**-149, 2.0**127, 1.0, 0.0], (2, 1 << 14))
+    a, b = (np.concatenate([any_floats(rng, dtype), near[k], near[k] * ends[k]]).astype(dtype) for k in range(2))
+    same_values(call(library, f"invariant_divide_{SUFFIX[np.dtype(dtype)]}", a, b), a / b)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.uint64])

@@ -189,8 +189,7 @@ class Expressions:
         key = ("reciprocal", operands[1].text)
         reciprocal = self.code.recall(key)
         if reciprocal is None:
-            one = arithmetic.literal(1, dtype)
-            text = f"{self.as_vector(Register(one, dtype, False, 0)).text} / {operands[1].text}"
+            text = f"od::invariant_inverse({operands[1].text})"
             reciprocal = self.code.remember(key, self.define("inverse", dtype, True, text, operands[1].level))
         text = f"od::invariant_divide({operands[0].text}, {operands[1].text}, {reciprocal.text})"
         return self.define(hint, dtype, True, arithmetic.wrapped(text, dtype), level)
