@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.opdsl-installed
-BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard csrc/runtime/*.cpp csrc/runtime/*.h csrc/npu/*.cpp csrc/npu/*.h) csrc/simd/abi.h
+BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard csrc/runtime/*.cpp csrc/runtime/*.h csrc/npu*/*.cpp csrc/npu/*.h) csrc/simd/abi.h
 
 .PHONY: demo test setup lint types check fuzz sanitize sanitized clean
 
@@ -48,8 +48,7 @@ SANITIZE_TESTS ?= tests/cpu/test_regressions.py tests/cpu/test_pool.py tests/cpu
 SANITIZE_TARGETS ?= cpu
 SANITIZE_FUZZ ?= --count 60 --seed 500000 --level Og
 SANITIZED = OPDSL_SANITIZE=$(SANITIZERS) OPDSL_CACHE=0 OPDSL_CXXFLAGS="-Og -fno-sanitize-recover=all" PYTHONPATH=tests \
-	OPDSL_RUNTIME_FILE=$(firstword $(wildcard $(CURDIR)/$(SANITIZE_BUILD)/_runtime*.so)) \
-	OPDSL_NPU_FILE=$(firstword $(wildcard $(CURDIR)/$(SANITIZE_BUILD)/_npu*.so)) \
+	OPDSL_SANITIZED=$(CURDIR)/$(SANITIZE_BUILD) \
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:handle_segv=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 
