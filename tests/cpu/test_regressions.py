@@ -227,3 +227,32 @@ def best_of_gathered(x: od.Tensor[od.f32, "M", "N"], ids: od.Tensor[od.i64, 6, 8
 def test_a_gather_whose_second_index_belongs_to_an_outer_loop(target: str) -> None:
     ids = numbers(6, 8, dtype=np.int64) + 3
     agree(target, best_of_gathered, numbers(9, 7), ids, np.zeros(8, np.int64))
+
+
+@od.kernel
+def added_to_products(x: od.Tensor["T", "N"], y: od.Tensor["T", "M"]):
+    t = od.copy_in(x[0:20])
+    od.copy_out(od.fma(od.cast(od.full((20,), 1, od.u32), x.dtype), t, t), y[0:20])
+    od.copy_out(od.fma(t, -t, t), y[20:40])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fused_multiply_adds_keep_the_sign_of_zero(target: str, dtype: Any) -> None:
+    """The interpreter lost it for f64."""
+    x = numbers(20, dtype=dtype)
+    x[::4] = -0.0
+    agree(target, added_to_products, x, np.ones(40, dtype))
+
+
+@od.kernel
+def carried_under_another_shape(x: od.Tensor[od.f32, 5, 16], y: od.Tensor[od.f32, 5, 16], z: od.Tensor[od.f32, 80]):
+    t = od.full((5, 16), 1.0, od.f32)
+    for n in range(3):
+        flat = od.reshape(t, (80,))
+        od.copy_out(od.copy_in(x[0:5, 0:16]) + n, y[0:5, 0:16])
+        od.copy_out(flat[::-1], z[0:80])
+        t = od.copy_in(x[0:5, 0:16]) * n
+
+
+def test_a_carried_tile_read_under_another_shape(target: str) -> None:
+    agree(target, carried_under_another_shape, numbers(5, 16), np.zeros((5, 16), np.float32), np.zeros(80, np.float32))

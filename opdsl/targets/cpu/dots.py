@@ -687,7 +687,8 @@ class Dots:
                     assert parent is not None
                     user, region = parent
                 at = position[user]
-                if user is not op and is_inline(user) and user.result not in self.lowering.stored_values:
+                passes_on = is_inline(user) or user.name == "reshape"
+                if user is not op and passes_on and user.result not in self.lowering.stored_values:
                     at = max(at, last(user.result)) if self.facts.users[user.result] else at
                 latest = max(latest, at)
             return latest

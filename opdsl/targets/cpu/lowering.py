@@ -674,11 +674,13 @@ class Lowering:
         return any(leaf is argument and inside != at for leaf, inside in found)
 
     def _reads(self, value: Value, targets: set[Value]) -> bool:
-        """Whether the evaluation of an inline value reads one of `targets`."""
+        """Whether the evaluation of an inline value reads one of `targets`, also under another shape."""
         if value in targets:
             return True
-        op = self.facts.op(value)
-        if op is None or value in self.expressions.stored or not is_inline(op):
+        op, stored = self.facts.op(value), self.expressions.stored
+        if value in stored:
+            return any(t in stored and stored[t].buffer.name == stored[value].buffer.name for t in targets)
+        if op is None or not is_inline(op):
             return False
         return any(self._reads(o, targets) for o in op.operands)
 

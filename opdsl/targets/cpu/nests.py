@@ -115,11 +115,14 @@ class Nests:
         self, roots: list[Root], overwritten: Sequence[tuple[Value, Root]], is_stored: Callable[[Value], bool]
     ) -> list[Dependence]:
         edges = []
+        stored = self.expressions.stored
         for old, writer in overwritten:
             for reader in roots[: roots.index(writer)]:
                 for leaf, inside in root_leaves(self.facts, is_stored, reader):
                     if leaf is old:
                         edges.append(Dependence(reader, writer, inside, overwrites=True))
+                    elif leaf in stored and writer.target is not None and stored[leaf].buffer.name == writer.target.name:
+                        edges.append(Dependence(reader, writer, (), memory=True))  # under another shape
         return edges
 
     def _wanted_lane(self, root: Root, is_stored: Callable[[Value], bool], defined: dict[Value, Root]) -> int | None:
