@@ -140,8 +140,8 @@ where FILE has a row for each measurement (columns: `bench/npu_validation.py`).
 
 What the predictions miss, where it is known:
 
-- `exp` is cann-bench's exp((scale x + shift) ln base). Its source has it compiled into one kernel; predicted here as a kernel
-  for each step: five of its eight times agree within 11 %, two are 39-46 % too short, and that of 8192 x 8192, which
+- `exp` is cann-bench's exp((scale x + shift) ln base). Its source has it compiled into one kernel; predicted here as a
+  kernel for each step: five of its eight times agree within 11 %, two are 39-46 % too short, and that of 8192 x 8192, which
   is that of one kernel, three times too long.
 - `swi_glu` of a few MB takes 5 us longer than its source explains with the head above; the copy without the last
   column, where it is odd, is a plain copy here.
