@@ -41,12 +41,13 @@ def fused_multiply_add_f32(a: Array, b: Array, c: Array) -> Array:
 
 
 def fused_multiply_add_f64(a: Array, b: Array, c: Array) -> Array:
-    """Boldo and Melquiond's algorithm; a product that overflows, or is subnormal, is rounded twice."""
+    """Boldo and Melquiond's algorithm; a product that overflows, or is subnormal, is rounded twice. It loses the sign of
+    a zero, which the plain sum has: only where nothing is rounded, or all underflows, is the result zero."""
     a, b, c = (np.asarray(x, np.float64) for x in np.broadcast_arrays(a, b, c))
     high, low = _two_product(a, b)
     carried, rest = _two_sum(c, low)
     top, middle = _two_sum(high, carried)
     tail, error = _two_sum(rest, middle)
     fused = top + _round_to_odd(tail, error).reshape(top.shape)
-    safe = (np.abs(a) < _SAFE) & (np.abs(b) < _SAFE) & (np.abs(c) < _SAFE) & np.isfinite(fused)
+    safe = (np.abs(a) < _SAFE) & (np.abs(b) < _SAFE) & (np.abs(c) < _SAFE) & np.isfinite(fused) & (fused != 0)
     return np.asarray(np.where(safe, fused, a * b + c))
