@@ -42,9 +42,9 @@ fuzz: setup
 # at pages that may not be touched. (test_stress has sanitizers of its own.)
 SANITIZERS := address,undefined
 SANITIZE_BUILD := build/sanitize
-SANITIZE_TESTS ?= tests/cpu/test_regressions.py tests/cpu/test_pool.py tests/cpu/test_arrays.py tests/cpu/test_entry.py \
-	tests/null/test_launcher.py tests/null/test_interp_acceptance.py \
-	tests/npu/test_vector.py tests/npu/test_cube.py tests/npu/test_hazards.py
+SANITIZE_TESTS ?= tests/npu/test_vector.py tests/npu/test_cube.py tests/npu/test_hazards.py \
+	tests/cpu/test_pool.py tests/cpu/test_arrays.py tests/cpu/test_entry.py tests/null/test_launcher.py \
+	tests/cpu/test_regressions.py tests/null/test_interp_acceptance.py
 SANITIZE_TARGETS ?= cpu
 SANITIZE_FUZZ ?= --count 60 --seed 500000 --level Og
 SANITIZED = OPDSL_SANITIZE=$(SANITIZERS) OPDSL_CACHE=0 OPDSL_CXXFLAGS="-Og -fno-sanitize-recover=all" PYTHONPATH=tests \
