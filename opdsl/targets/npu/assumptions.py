@@ -8,7 +8,7 @@ one of those that can be assumed; a few more may be, since only bounds of single
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
@@ -17,6 +17,7 @@ from opdsl.targets.npu.scalar_unit import fold
 
 Terms = tuple[tuple[int, int], ...]  # (unknown, factor), by unknown
 Key = tuple[str, tuple[object, ...]]
+MOST_FACTS = 40  # that are looked at, the latest ones
 MOST_TRIPS = 6  # of a loop that has to run that often
 
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
@@ -43,15 +44,16 @@ class Sum:
 class Assumptions:
     """Values of registers, and what is assumed of them, along one run."""
 
-    def __init__(self, nonnegative: Iterable[Register], chance: Random) -> None:
+    def __init__(self, least: Mapping[Register, int], chance: Random) -> None:
         self._chance = chance
         self._values: dict[Register, Sum] = {}
         self._unknowns: dict[object, int] = {}
         self._made: dict[int, tuple[str, tuple[Sum, ...]]] = {}
         self._bounds: dict[Terms, tuple[int | None, int | None]] = {}
         self._decided: dict[tuple[str, Sum], bool] = {}
-        for register in nonnegative:
-            self._bounds[self.value(register).terms] = (0, None)
+        self._facts: list[Sum] = []  # of several unknowns, that are at least 0
+        for register, low in least.items():
+            self._bounds[self.value(register).terms] = (low, None)
 
     # --- values
 
@@ -96,6 +98,9 @@ class Assumptions:
         found = self._unknown((name, dtype, values))
         if dtype == "i64":
             self._made[found.terms[0][0]] = (name, values)
+            if name == "mul" and all(self._surely(v) for v in values):
+                low = self._least(values[0]) * self._least(values[1])
+                self._bounds.setdefault(found.terms, (low, None))
         return found
 
     def _maker(self, value: Sum) -> tuple[str, tuple[Sum, ...]]:
@@ -103,6 +108,14 @@ class Assumptions:
         if len(value.terms) == 1 and abs(value.terms[0][1]) == 1:
             return self._made.get(value.terms[0][0], ("", ()))
         return "", ()
+
+    def _part(self, value: Sum, names: tuple[str, ...]) -> tuple[str, tuple[Sum, ...], int, Sum]:
+        """An op among `names` whose result is a term of a value, times 1 or -1, with that factor; and the rest."""
+        for unknown, factor in value.terms:
+            name, operands = self._made.get(unknown, ("", ()))
+            if name in names and abs(factor) == 1:
+                return name, operands, factor, value.plus(Sum(0, ((unknown, factor),)), -1)
+        return "", (), 0, value
 
     # --- decisions
 
@@ -174,19 +187,23 @@ class Assumptions:
 
     def _not_below(self, value: Sum, wanted: bool) -> bool:
         """Whether value >= 0."""
-        name, operands = self._maker(value)
+        name, operands, factor, rest = self._part(value, ("min", "max", "floordiv"))
         if name in ("min", "max"):
-            factor = value.terms[0][1]
-            first, second = (Sum(value.constant).plus(o, factor) for o in operands)
+            first, second = (rest.plus(o, factor) for o in operands)
             return self._both_or_one((name == "min") == (factor == 1), first, second, self._not_below, wanted)
+        if name == "floordiv" and not operands[1].terms and operands[1].constant > 0:
+            by = operands[1].constant
+            below = rest.times(by).plus(Sum(by - 1 if factor < 0 else 0))
+            return self._not_below(below.plus(operands[0], factor), wanted)
         if not value.terms:
             return value.constant >= 0
         low, high = self._range(value)
-        if low is not None and low >= 0:
+        if (low is not None and low >= 0) or self._follows(value):
             return True
-        if high is not None and high < 0:
+        opposite = Sum(-1).plus(value, -1)
+        if (high is not None and high < 0) or self._follows(opposite):
             return False
-        self._assume(value if wanted else Sum(-1).plus(value, -1))
+        self._assume(value if wanted else opposite)
         return wanted
 
     # --- bounds
@@ -202,10 +219,32 @@ class Assumptions:
             None if high is None else high + value.constant,
         )
 
+    def _least(self, value: Sum) -> int:
+        """What a value of unknowns that each have a bound is at least."""
+        low = value.constant
+        for unknown, factor in value.terms:
+            bound = self._bounds.get(((unknown, 1),), (None, None))[0 if factor > 0 else 1]
+            low += factor * bound if bound is not None else -(1 << 62)
+        return low
+
+    def _surely(self, value: Sum) -> bool:
+        """Whether value >= 0 by the bounds of its unknowns."""
+        return self._least(value) >= 0
+
+    def _follows(self, value: Sum) -> bool:
+        """Whether value >= 0 by the bounds of its unknowns and one thing that was assumed."""
+        return self._surely(value) or any(self._surely(value.plus(fact, -1)) for fact in self._facts[-MOST_FACTS:])
+
+    def goes_on(self, place: Sum, stop: Operand) -> bool:
+        """Whether a loop upwards can have an iteration at a place."""
+        return self._not_below(self.value(stop).plus(place, -1).plus(Sum(1), -1), True)
+
     def _assume(self, value: Sum) -> None:
         """value >= 0."""
         if not value.terms:
             return
+        if len(value.terms) > 1:
+            self._facts.append(value)
         if value.terms[0][1] < 0:  # key <= constant
             key = tuple((u, -f) for u, f in value.terms)
             low, high = self._bounds.get(key, (None, None))
@@ -221,13 +260,9 @@ class Assumptions:
             return wanted, True
         span = self.value(stop).plus(self.value(start), -1).times(1 if by.constant > 0 else -1)
         size = abs(by.constant)
-        low, high = (span.constant, span.constant) if not span.terms else self._range(span)
-        least = 0 if low is None else max(0, -(-low // size))
-        most = None if high is None else max(0, -(-high // size))
-        count = max(wanted, least) if most is None else min(max(wanted, least), most)
-        if count > max(wanted, MOST_TRIPS):
-            return max(wanted, 1), False
-        if count:
-            self._assume(span.plus(Sum(size * (count - 1) + 1), -1))
-        self._assume(Sum(size * count).plus(span, -1))
+        count, most = 0, max(wanted, MOST_TRIPS)
+        while self._not_below(span.plus(Sum(size * count + 1), -1), count < wanted):
+            count += 1
+            if count > most:
+                return max(wanted, 1), False
         return count, True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from opdsl.ir.core import Kernel, Location, Op
@@ -13,11 +13,12 @@ from opdsl.passes.pipeline import run_passes
 from opdsl.targets.base import Request
 from opdsl.targets.interp.errors import source_line
 from opdsl.targets.npu.dependences import Dependence, answer, confine, find_dependences, insert_flags
-from opdsl.targets.npu.emit import UNCHANGED, Mutation, emit
-from opdsl.targets.npu.events import number_events, unanswered
+from opdsl.targets.npu.emit import UNCHANGED, Mutation, OnlyOnVectorCore, emit
+from opdsl.targets.npu.events import history_of, number_events, unanswered
 from opdsl.targets.npu.lowering import Choices, Lowered, Lowering, NeedsSingleCore
-from opdsl.targets.npu.placement import DoesNotFit, Lifetime, explain, place
-from opdsl.targets.npu.prune import prune, traces_of
+from opdsl.targets.npu.placement import DoesNotFit, Lifetime, explain, find_lifetimes, place
+from opdsl.targets.npu.prune import idle_slots, prune, traces_of
+from opdsl.targets.npu.trace import Trace
 from opdsl.targets.npu.tree import Barrier, Block, Buffer, Flag, Node, blocks_of
 
 CHOICES = (Choices(2, True), Choices(1, True), Choices(1, False))
@@ -47,17 +48,28 @@ class Compiled:
 def compile_kernel(request: Request, chip: Chip, record: dict[str, str] | None = None) -> Compiled:
     """The program of a kernel for a chip. Raises CapacityError where its tiles do not fit."""
     kernel = run_passes(request.kernel, record=record)
-    lowered, lifetimes = _placed(request, kernel, chip)
-    buffers = [life.buffer for life in lifetimes]
-    dependences = find_dependences(lowered.program, buffers, request.may_alias)
+    single: frozenset[int] = frozenset()
+    while True:
+        lowered, lifetimes = _placed(request, kernel, chip, single)
+        buffers = [life.buffer for life in lifetimes]
+        dependences = find_dependences(lowered.program, buffers, request.may_alias)
+        try:
+            kept, traces = synchronise(lowered.program, dependences, request.may_alias, lowered.parameters.least)
+        except NoFlagLeft as error:
+            tiles = f"{kernel.name} passes more tiles between the cube and the vector cores"
+            line = source_line(error.location, kernel.source)
+            help = "make the products in a loop that is not unrolled"
+            raise CompileError(f"{tiles} than {chip.name} has flags for", error.location, line, help) from None
+        idle = idle_slots(traces, kept, buffers)
+        if not idle:
+            break
+        single |= {place for place, buffer in enumerate(buffers) if buffer in idle}
     try:
-        kept = synchronise(lowered.program, dependences, request.may_alias, lowered.parameters.sizes)
-    except NoFlagLeft as error:
-        message = f"{kernel.name} passes more tiles between the cube and the vector cores than {chip.name} has flags for"
-        line = source_line(error.location, kernel.source)
-        help = "make the products in a loop that is not unrolled"
-        raise CompileError(message, error.location, line, help) from None
-    program = _emit(kernel, chip, lowered, lifetimes)
+        program = _emit(kernel, chip, lowered, lifetimes)
+    except OnlyOnVectorCore as error:
+        message = f"whether or where the cube core of {chip.name} works here hangs on a number that a vector core computes"
+        help = "let sizes, scalars or elements of arrays decide, or choose between results with od.where"
+        raise CompileError(message, error.location, source_line(error.location, kernel.source), help) from None
     return Compiled(program, lifetimes, lowered.texts, kernel, chip, lowered, kept)
 
 
@@ -69,7 +81,10 @@ def _emit(
     )
 
 
-def _placed(request: Request, kernel: Kernel, chip: Chip) -> tuple[Lowered, list[Lifetime]]:
+def _placed(
+    request: Request, kernel: Kernel, chip: Chip, single: frozenset[int]
+) -> tuple[Lowered, list[Lifetime]]:
+    """The tree with its buffers placed. `single`: which of them, in the order of their first uses, do not rotate."""
     capacities: dict[str, int] = {str(name): size for name, size in chip.buffers.items()}
     failed: DoesNotFit | None = None
     for choices in CHOICES:
@@ -77,6 +92,9 @@ def _placed(request: Request, kernel: Kernel, chip: Chip) -> tuple[Lowered, list
             lowered = Lowering(request, kernel, chip, choices).lower()
         except NeedsSingleCore:
             lowered = Lowering(request, kernel, chip, replace(choices, distribute=False)).lower()
+        for number, life in enumerate(find_lifetimes(lowered.program)):
+            if number in single:
+                life.buffer.slots, life.buffer.rotates = 1, None
         try:
             return lowered, place(lowered.program, capacities, lowered.in_place)
         except DoesNotFit as error:
@@ -94,27 +112,31 @@ class NoFlagLeft(Exception):
 
 
 def synchronise(
-    program: Block, dependences: Sequence[Dependence], tensors_alias: bool, sizes: Sequence[Register]
-) -> list[Dependence]:
-    """Adds the flags and barriers that are needed, and numbers their events. Gives the dependences that they are of."""
+    program: Block, dependences: Sequence[Dependence], tensors_alias: bool, least: Mapping[Register, int]
+) -> tuple[list[Dependence], list[Trace]]:
+    """Adds the flags and barriers that are needed, and numbers their events. Gives the dependences that they are of,
+    and the runs in the mind that show it."""
     insert_flags(program, dependences)
-    kept, traces = prune(program, dependences, tensors_alias, sizes)
+    kept, traces = prune(program, dependences, tensors_alias, least)
     stay = {id(d) for d in kept}
     missing = frozenset(id(d) for d in dependences if id(d) not in stay)
-    open_ended = unanswered(kept, missing, traces)
+    histories = [history_of(trace, missing) for trace in traces]
+    open_ended = unanswered(kept, histories)
     if open_ended:
         kept = [*kept, *answer(program, open_ended)]
-        traces = traces_of(program, [*dependences, *kept], tensors_alias, sizes)
-    left = number_events(kept, missing, traces)
+        traces = traces_of(program, [*dependences, *kept], tensors_alias, least)
+        histories = [history_of(trace, missing) for trace in traces]
+    left = number_events(kept, histories)
     if any(d.crosses for d in left):
         confine(program, [d for d in kept if d.crosses and d.distance])
-        left = number_events(kept, missing, traces_of(program, [*dependences, *kept], tensors_alias, sizes))
+        traces = traces_of(program, [*dependences, *kept], tensors_alias, least)
+        left = number_events(kept, [history_of(trace, missing) for trace in traces])
     for dependence in left:
         if dependence.crosses:
             raise NoFlagLeft(dependence.before.location)
     replaced = {id(d): d for d in left}
     _clean(program, missing, replaced)
-    return [d for d in kept if id(d) not in replaced]
+    return [d for d in kept if id(d) not in replaced], traces
 
 
 def _clean(block: Block, missing: frozenset[int], replaced: dict[int, Dependence]) -> None:

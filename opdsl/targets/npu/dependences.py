@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from opdsl.targets.npu.tree import Access, Barrier, Block, Buffer, Flag, Instruction, Loop, Node, blocks_of
 
+AHEAD = 4  # sets of a flag between cores that may be ahead of its waits
 Agent = tuple[str, str]  # a core and one of its pipes
 
 
@@ -278,8 +279,9 @@ def answer(program: Block, dependences: Sequence[Dependence]) -> list[Dependence
     """Adds a flag back for each of the dependences: their source pipe sets its event only after the wait before."""
     answers: dict[int, Dependence] = {}
     for d in dependences:
-        forward = not d.distance
-        answers[id(d)] = Dependence(d.target, d.source, d.block, d.before, d.after, d.events if forward else 0, d.loop)
+        # Of an event with several slots each has its own; a flag between cores may be a few sets ahead.
+        distance = 0 if d.distance else AHEAD - 1 if d.crosses else d.events
+        answers[id(d)] = Dependence(d.target, d.source, d.block, d.before, d.after, distance, None if d.crosses else d.loop)
 
     def visit(block: Block) -> None:
         nodes: list[Node] = []

@@ -21,7 +21,7 @@ from opdsl.targets.npu.elementwise import Elementwise
 from opdsl.targets.npu.emitter import Emitter, GlobalPlace, Place
 from opdsl.targets.npu.layouts import BLOCK, layout
 from opdsl.targets.npu.parameters import TensorParameter
-from opdsl.targets.npu.transfers import Cut, Region, Transfers, region_of
+from opdsl.targets.npu.transfers import Cut, Known, Region, Transfers, region_of
 from opdsl.targets.npu.tree import Access, Buffer
 from opdsl.targets.npu.values import Tile, UbTile
 from opdsl.targets.npu.vector_unit import Lines, access
@@ -104,7 +104,7 @@ class Dots:
     # --- operands
 
     def loads_directly(
-        self, op: Op, tensor: TensorParameter, pad: Operand, nonnegative: Sequence[bool], as_right: bool, swapped: bool
+        self, op: Op, tensor: TensorParameter, pad: Operand, known: Sequence[Known], as_right: bool, swapped: bool
     ) -> str | None:
         """How a copy_in comes into L1: "rows" or "columns" (its dims swapped), or None."""
         index = op.attributes["index"]
@@ -117,7 +117,7 @@ class Dots:
         if len(slices) != 2 or any(not isinstance(spec, Slice | Point) for spec in index):
             return None
         for (axis, spec), way in ((slices[1], "rows"), (slices[0], "columns")):
-            if axis == tensor.unit_axis and spec.step == 1 and nonnegative[axis]:
+            if axis == tensor.unit_axis and spec.step == 1 and known[axis].nonnegative:
                 turned = swapped != (way == "columns")
                 if turned and not as_right and type.dtype.bytes != 2:
                     return None
@@ -131,7 +131,7 @@ class Dots:
         return CubeTile(buffer, dtype, rows, columns, height)
 
     def load(
-        self, op: Op, tensor: TensorParameter, places: Sequence[Operand], way: str, nonnegative: Sequence[bool]
+        self, op: Op, tensor: TensorParameter, places: Sequence[Operand], way: str, known: Sequence[Known]
     ) -> CubeTile:
         """A copy_in into L1."""
         e, s = self.e, self.s
@@ -146,13 +146,14 @@ class Dots:
         for axis, (spec, place) in enumerate(zip(index, places, strict=True)):
             stride = tensor.stride(axis)
             if isinstance(spec, Slice):
-                cut = self.memory.cut(tensor, axis, spec, place, nonnegative[axis])
+                cut = self.memory.cut(tensor, axis, spec, place, known[axis])
                 base = s.add(base, s.mul(cut.begin, stride))
                 whole = s.both(whole, s.test("eq", cut.count, spec.length))
-                some = s.both(some, s.test("gt", cut.count, 0))
+                if not cut.some:
+                    some = s.both(some, s.test("gt", cut.count, 0))
                 cuts.append((cut, s.mul(stride, spec.step), spec.length))
             else:
-                found = self.memory.inside(tensor, axis, place)
+                found = self.memory.inside(tensor, axis, place, known[axis])
                 whole, some = s.both(whole, found), s.both(some, found)
                 base = s.add(base, s.mul(place, stride))
         if way == "columns":
@@ -421,7 +422,8 @@ class Dots:
 
     def drain(self, total: Sum, name: str) -> UbTile:
         """The sum as a tile of the vector core."""
-        slots = 2 if any(loop.slots > 1 for loop in self.e.loops) else 1
+        # On coupled chips the vector unit itself fetches the sum: a second slot would let nothing overlap.
+        slots = 2 if self.chip.split and any(loop.slots > 1 for loop in self.e.loops) else 1
         result = self.t.new(total.dtype, (total.rows, total.columns), name, slots)
         if isinstance(total.fresh, int) and total.fresh == 0:
             self._drain(total, result, slots)
@@ -544,7 +546,7 @@ class Dots:
             ready = s.both(ready, s.compute("xor", "i64", total.fresh, 1))
         mode_name = {"f16": "f32_to_f16", "bf16": "f32_to_bf16"}.get(target.name, "none")
         group = self.e.new_group()
-        some = s.both(s.test("gt", rows.count, 0), s.test("gt", columns.count, 0))
+        some = s.both(*(1 if cut.some else s.test("gt", cut.count, 0) for cut in (rows, columns)))
         with e.if_(ready) as branch, e.if_(some), e.on(self.core):
             if mode != "set":
                 e.issue("set_atomic", "S", [], mode=mode)

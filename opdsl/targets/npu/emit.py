@@ -59,6 +59,14 @@ class Mutation:
 UNCHANGED = Mutation()
 
 
+class OnlyOnVectorCore(Exception):
+    """Raised where the cube core would need a number that the vector core computes."""
+
+    def __init__(self, location: Location) -> None:
+        super().__init__()
+        self.location = location
+
+
 def kind_of(core: str, chip: Chip) -> CoreKind:
     if not chip.split:
         return "core"
@@ -81,6 +89,9 @@ def emit(
     for core in cores:
         kind = kind_of(core, chip)
         body = _Writer(core, chip, parameters, workspace, mutation).code(tree)
+        unknown = _first_unknown(body, parameters) if core == "cube" else None
+        if unknown is not None:
+            raise OnlyOnVectorCore(unknown.location)
         if chip.split and len(cores) > 1 and core == "vector":
             body = _one_of_two(body, _Writer(core, chip, parameters, workspace, mutation, idle=True).code(tree), parameters)
         program.codes[kind] = Code(kind, body)
@@ -102,17 +113,24 @@ def emit(
 def _one_of_two(body: list[Statement], idle: list[Statement], parameters: Parameters) -> list[Statement]:
     """One of a block's two vector cores works; the other one only sets and waits for the flags of the cube core, for
     which it must know how often. Where that depends on tiles, it computes along, but writes nothing."""
+    if _first_unknown(idle, parameters) is not None:
+        return body
+    second = parameters.register("sub_block_idx")
+    return [If(second, idle, body)]
+
+
+def _first_unknown(body: list[Statement], parameters: Parameters) -> Statement | None:
+    """The first statement that reads a register which nothing in the body writes."""
     known = {id(parameter.register) for parameter in parameters.list}
-    for statement in walk(idle):
+    for statement in walk(body):
         if isinstance(statement, Compute | Issue) and statement.result is not None:
             known.add(id(statement.result))
         elif isinstance(statement, ProgramLoop):
             known.add(id(statement.variable))
-    reads = (value for statement in walk(idle) for value in _reads(statement))
-    if not all(id(value) in known for value in reads if isinstance(value, Register)):
-        return body
-    second = parameters.register("sub_block_idx")
-    return [If(second, idle, body)]
+    for statement in walk(body):
+        if any(isinstance(value, Register) and id(value) not in known for value in _reads(statement)):
+            return statement
+    return None
 
 
 def _workspace(program: Program, lifetimes: Sequence[Lifetime]) -> tuple[Tensor, int] | None:

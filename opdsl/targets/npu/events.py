@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from opdsl.targets.npu.dependences import Dependence
+from opdsl.targets.npu.dependences import AHEAD, Dependence
 from opdsl.targets.npu.trace import Trace
 
 EVENTS = 8  # of each pair of pipes
@@ -27,6 +27,10 @@ class Event:
 History = dict[int, tuple[list[Event], list[Event]]]  # of each dependence: its sets and its waits
 
 
+def _later(one: list[int], other: list[int]) -> list[int]:
+    return [x if x > y else y for x, y in zip(one, other, strict=True)]
+
+
 def history_of(trace: Trace, missing: frozenset[int]) -> History:
     """When flags are set and waited for, and what a setting pipe knows of the waits before."""
     events: History = {}
@@ -45,7 +49,7 @@ def history_of(trace: Trace, missing: frozenset[int]) -> History:
         scalar = scalars[agent]
         if joined[agent] != learned[scalar] and scalar != agent:
             joined[agent] = learned[scalar]
-            seen[agent] = [max(x, y) for x, y in zip(seen[agent], seen[scalar], strict=True)]
+            seen[agent] = _later(seen[agent], seen[scalar])
         waiting = trace.waiting(dependence)
         sets, waits = events.setdefault(id(dependence), ([], []))
         if step.kind == "set":
@@ -57,36 +61,36 @@ def history_of(trace: Trace, missing: frozenset[int]) -> History:
         else:
             marks[waiting] += 1
             told = posted[key].pop(0)
-            seen[waiting] = [max(x, y) for x, y in zip(seen[waiting], told, strict=True)]
+            seen[waiting] = _later(seen[waiting], told)
             seen[waiting][waiting] = marks[waiting]
             learned[waiting] += 1
             waits.append(Event(place, marks[waiting], 0, step.slot))
     return events
 
 
-def unanswered(dependences: Sequence[Dependence], missing: frozenset[int], traces: Sequence[Trace]) -> list[Dependence]:
+def unanswered(dependences: Sequence[Dependence], histories: Sequence[History]) -> list[Dependence]:
     """Those whose event may be set again before it was waited for, in some scenario: a loop between that does not run
-    leaves the setting pipe free to run ahead."""
+    leaves the setting pipe free to run ahead. (A scalar unit itself waits until its last set was taken; flags between
+    cores count a few.)"""
     found: dict[int, Dependence] = {}
-    for trace in traces:
-        events = history_of(trace, missing)
+    for events in histories:
         for dependence in dependences:
-            if dependence.barrier or dependence.crosses:
+            if dependence.barrier or (dependence.source[1] == "S" and not dependence.crosses):
                 continue
+            ahead = AHEAD if dependence.crosses else 1
             sets, waits = events.get(id(dependence), ([], []))
-            for slot in {event.slot for event in sets}:
-                mine = [e for e in sets if e.slot == slot]
-                theirs = [e for e in waits if e.slot == slot]
-                if any(following.known < wait.number for wait, following in zip(theirs, mine[1:], strict=False)):
+            for slot in {event.slot for event in sets} if not dependence.crosses else {-1}:
+                mine = [e for e in sets if slot in (e.slot, -1)]
+                theirs = [e for e in waits if slot in (e.slot, -1)]
+                if any(following.known < wait.number for wait, following in zip(theirs, mine[ahead:], strict=False)):
                     found[id(dependence)] = dependence
     return list(found.values())
 
 
-def number_events(dependences: Sequence[Dependence], missing: frozenset[int], traces: Sequence[Trace]) -> list[Dependence]:
+def number_events(dependences: Sequence[Dependence], histories: Sequence[History]) -> list[Dependence]:
     """Gives the flags their events; those for which there are none left are returned. Two flags share an event where
     each set is known to come after the wait before it; flags between cores, which count, where they are waited for in
     the order in which they are set."""
-    histories = [history_of(trace, missing) for trace in traces]
     left: list[Dependence] = []
     used: dict[tuple[object, ...], dict[int, list[Dependence]]] = {}
     for dependence in dependences:

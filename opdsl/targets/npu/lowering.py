@@ -20,7 +20,7 @@ from opdsl.npu.program import Operand, Register
 from opdsl.passes.rewrite import definitions, has_effect, uses
 from opdsl.targets.base import Request
 from opdsl.targets.cpu.facts import gather_facts
-from opdsl.targets.cpu.ranges import is_nonnegative
+from opdsl.targets.cpu.ranges import ends_below, is_nonnegative
 from opdsl.targets.interp.errors import source_line
 from opdsl.targets.npu.chains import Chain, Finder
 from opdsl.targets.npu.dots import CubeTile, Dots, Sum, on_cube
@@ -31,7 +31,7 @@ from opdsl.targets.npu.reductions import Reductions
 from opdsl.targets.npu.scalar_unit import constant
 from opdsl.targets.npu.shapes import Shapes
 from opdsl.targets.npu.tiles import Tiles
-from opdsl.targets.npu.transfers import Cut, Transfers, region_of
+from opdsl.targets.npu.transfers import Cut, Known, Transfers, region_of
 from opdsl.targets.npu.tree import Block, Buffer
 from opdsl.targets.npu.values import Affine, BitTile, Spread, Test, Tile, UbTile, Uniform
 
@@ -294,7 +294,7 @@ class Lowering:
         self.dots.multiply(total, *operands)
         self.values[op.result] = total if self._goes_to_tensor(op.result) else self.dots.drain(total, "product")
 
-    def _direct(self, op: Op, tensor: TensorParameter, pad: Operand, nonnegative: Sequence[bool]) -> str | None:
+    def _direct(self, op: Op, tensor: TensorParameter, pad: Operand, known: Sequence[Known]) -> str | None:
         """How a copy_in comes straight to the cube, if products are all that it is for."""
         swapped = as_left = False
 
@@ -314,7 +314,7 @@ class Lowering:
 
         if op.operands[0] in self.written or not only_products(op.result, False):
             return None
-        return self.dots.loads_directly(op, tensor, pad, nonnegative, not as_left, swapped)
+        return self.dots.loads_directly(op, tensor, pad, known, not as_left, swapped)
 
     def _op_reduce(self, op: Op) -> None:
         self.values[op.result] = self.r.reduce(op, self.tile(op.operands[0]))
@@ -349,21 +349,31 @@ class Lowering:
 
     # --- memory
 
+    def _known(self, op: Op, tensor: TensorParameter, places: Sequence[Value]) -> list[Known]:
+        """What is certain of where an access lies."""
+        found: list[Known] = []
+        for axis, (spec, place) in enumerate(zip(op.attributes["index"], places, strict=True)):
+            size = tensor.type.dims[axis]
+            length = (spec.length - 1) * spec.step + 1 if isinstance(spec, Slice) else 1
+            begins, ends = (ends_below(self.facts, place, count, size) for count in (1, length))
+            found.append(Known(is_nonnegative(self.facts, place), begins, ends))
+        return found
+
     def _op_copy_in(self, op: Op) -> None:
         tensor, *places = (self.values[o] for o in op.operands[:-1])
         assert isinstance(tensor, TensorParameter)
         pad = self.scalar(op.operands[-1])
         dtype = tensor.type.dtype
-        nonnegative = [is_nonnegative(self.facts, o) for o in op.operands[1:-1]]
+        known = self._known(op, tensor, op.operands[1:-1])
         if isinstance(op.result.type, ScalarType):
             scalars = [p for p in places if isinstance(p, Register | int | float)]
             written = op.operands[0] in self.written
             self.values[op.result] = self.memory.load_scalar(tensor, scalars, pad, dtype, written)
             return
-        way = self._direct(op, tensor, pad, nonnegative)
+        way = self._direct(op, tensor, pad, known)
         if way is not None:
             scalars = [p for p in places if isinstance(p, Register | int | float)]
-            self.values[op.result] = self.dots.load(op, tensor, scalars, way, nonnegative)
+            self.values[op.result] = self.dots.load(op, tensor, scalars, way, known)
             return
         found = self.memory.load(
             tensor,
@@ -371,7 +381,7 @@ class Lowering:
             places,  # type: ignore[arg-type]
             pad,
             shape_of(op.result.type),
-            nonnegative,
+            known,
             op.result.name or tensor.name,
         )
         self.values[op.result] = found
@@ -380,16 +390,16 @@ class Lowering:
         value, tensor, *places = (self.values[o] for o in op.operands)
         assert isinstance(tensor, TensorParameter)
         mode = op.attributes["mode"]
-        nonnegative = [is_nonnegative(self.facts, o) for o in op.operands[2:]]
+        known = self._known(op, tensor, op.operands[2:])
         if isinstance(value, Sum | Rounded):
-            self._store_sum(op, value, tensor, places, nonnegative)  # type: ignore[arg-type]
+            self._store_sum(op, value, tensor, places, known)  # type: ignore[arg-type]
             return
         if not isinstance(value, Tile):
             assert isinstance(value, Register | int | float)
             scalars = [p for p in places if isinstance(p, Register | int | float)]
             self.memory.store_scalar(tensor, scalars, value, tensor.type.dtype, mode)
             return
-        self.memory.store(value, tensor, op.attributes["index"], places, mode, nonnegative)  # type: ignore[arg-type]
+        self.memory.store(value, tensor, op.attributes["index"], places, mode, known)  # type: ignore[arg-type]
 
     def _store_sum(
         self,
@@ -397,7 +407,7 @@ class Lowering:
         value: Sum | Rounded,
         tensor: TensorParameter,
         places: Sequence[Operand],
-        nonnegative: Sequence[bool],
+        known: Sequence[Known],
     ) -> None:
         total, target = (value.total, value.dtype) if isinstance(value, Rounded) else (value, value.dtype)
         index = op.attributes["index"]
@@ -409,10 +419,10 @@ class Lowering:
             stride = tensor.stride(axis)
             base = s.add(base, s.mul(place, stride))
             if isinstance(spec, Slice):
-                cut = self.memory.cut(tensor, axis, spec, place, True)
+                cut = self.memory.cut(tensor, axis, spec, place, known[axis])
                 cuts.append((cut, s.mul(stride, spec.step)))
             else:
-                inside = s.both(inside, self.memory.inside(tensor, axis, place))
+                inside = s.both(inside, self.memory.inside(tensor, axis, place, known[axis]))
         mode = op.attributes["mode"]
         region = region_of(index, places)
 
@@ -422,7 +432,7 @@ class Lowering:
                 cast = self.w.cast(tile, total.dtype, target, tile.shape)
                 assert cast is not None
                 tile = cast
-            self.memory.store(tile, tensor, index, places, mode, nonnegative)
+            self.memory.store(tile, tensor, index, places, mode, known)
 
         if inside == 1 and isinstance(inside, int):
             self.dots.store(total, target, tensor, cuts, base, mode, region, by_vector)

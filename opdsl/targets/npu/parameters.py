@@ -49,9 +49,10 @@ class Parameters:
                 self.by_place.append(register)
 
     @property
-    def sizes(self) -> list[Register]:
-        """The registers that hold sizes of dims."""
-        return [p.register for p in self.list if p.kind == "dim"]
+    def least(self) -> dict[Register, int]:
+        """The registers that hold sizes of dims and numbers of cores, with the least that each can be."""
+        lows = {"dim": 0, "block_idx": 0, "sub_block_idx": 0, "block_num": 1, "sub_block_num": 1}
+        return {p.register: lows[p.kind] for p in self.list if p.kind in lows}
 
     def size(self, symbol: str) -> Register:
         tensor, axis = self._dims[symbol]

@@ -40,7 +40,7 @@ class DoesNotFit(Exception):
 InPlace = Sequence[tuple[Buffer, Buffer, int]]
 
 
-def lifetimes(program: Block, groups: dict[int, list[int]] | None = None) -> list[Lifetime]:
+def find_lifetimes(program: Block, groups: dict[int, list[int]] | None = None) -> list[Lifetime]:
     """A buffer lives from its first access to its last. One that was made outside of a loop lives through all of it,
     since the next iteration may want it, and so does one that rotates, since the next iteration is already at it.
     `groups` gets the first and last place of each operation."""
@@ -148,7 +148,7 @@ def _root(buffer: Buffer, taken: Mapping[Buffer, Buffer]) -> Buffer:
 def place(program: Block, capacities: Mapping[str, int], in_place: InPlace = ()) -> list[Lifetime]:
     """Sets the addresses of all buffers. Raises DoesNotFit."""
     groups: dict[int, list[int]] = {}
-    found = lifetimes(program, groups)
+    found = find_lifetimes(program, groups)
     taken = _shared(found, in_place, groups)
     for space in sorted({life.buffer.space for life in found}):
         chosen = [life for life in found if life.buffer.space == space]

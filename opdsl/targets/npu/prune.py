@@ -8,15 +8,16 @@ met without it in every scenario. The clocks are in C++ (csrc/npu_order), since 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from opdsl._npu_order import Runs
 from opdsl.npu.program import Register
 from opdsl.targets.npu.dependences import Agent, Dependence, agents_of
-from opdsl.targets.npu.trace import Relevant, Scenario, Trace, scenarios
-from opdsl.targets.npu.tree import Block, Branch, Instruction, Loop, While, blocks_of
+from opdsl.targets.npu.trace import Relevant, Scenario, Step, Trace, scenarios
+from opdsl.targets.npu.tree import Block, Branch, Buffer, Instruction, Loop, While, blocks_of
 
 KINDS = {"run": 0, "set": 1, "wait": 2, "barrier": 3}
 # Scenarios that go by chance: at least, at most, and how many steps of all scenarios are enough, if the last few went
@@ -25,12 +26,12 @@ CHANCES, MOST_CHANCES, ENOUGH, PATIENCE = 5, 24, 5000, 3
 
 
 def prune(
-    program: Block, dependences: Sequence[Dependence], tensors_alias: bool, sizes: Sequence[Register]
+    program: Block, dependences: Sequence[Dependence], tensors_alias: bool, least: Mapping[Register, int]
 ) -> tuple[list[Dependence], list[Trace]]:
     """Those of the dependences whose flags are in the tree that are needed, and the scenarios that show it."""
-    traces = traces_of(program, dependences, tensors_alias, sizes)
+    traces = traces_of(program, dependences, tensors_alias, least)
     numbers = {id(d): number for number, d in enumerate(dependences, 1)}
-    runs = _runs_of(traces, numbers)
+    runs = _runs_of(traces, [_encoded(trace, numbers) for trace in traces], len(numbers))
     held = [runs.holds(place) for place in range(len(traces))]
     if not all(held):
         # A scenario asks for more than the dependences say: it cannot tell which of them are needed.
@@ -49,24 +50,52 @@ def prune(
     return [d for d in dependences if numbers[id(d)] not in missing], traces
 
 
-def _runs_of(traces: Sequence[Trace], numbers: dict[int, int]) -> Runs:
+def idle_slots(
+    traces: Sequence[Trace], dependences: Sequence[Dependence], buffers: Sequence[Buffer]
+) -> set[Buffer]:
+    """The buffers whose second slot lets nothing overlap: with one slot all needs would be met by the same flags."""
+    numbers = {id(d): number for number, d in enumerate(dependences, 1)}
+    found: set[Buffer] = set()
+    encoded = [_encoded(trace, numbers) for trace in traces]
+    for buffer in buffers:
+        if buffer.slots > 1:
+            runs = _runs_of(traces, encoded, len(numbers), buffer)
+            if all(runs.holds(place) for place in range(len(traces))):
+                found.add(buffer)
+    return found
+
+
+Encoded = tuple[NDArray[np.int32], list[tuple[int, Step]]]
+
+
+def _encoded(trace: Trace, numbers: dict[int, int]) -> Encoded:
+    """The steps of a trace with the flags that have a number; its instructions and where they are among the steps."""
+    rows: list[tuple[int, int, int, int, int]] = []
+    instructions: list[tuple[int, Step]] = []
+    for step in trace.steps:
+        dependence = step.dependence
+        flag = numbers.get(id(dependence), -1) if dependence is not None else 0
+        if flag < 0:
+            continue
+        if step.kind == "run":
+            instructions.append((len(rows), step))
+        waiting = trace.waiting(dependence) if dependence is not None and step.kind == "wait" else -1
+        rows.append((KINDS[step.kind], step.agent, flag, step.slot, waiting))
+    return np.array(rows, np.int32).reshape(len(rows), 5), instructions
+
+
+def _runs_of(traces: Sequence[Trace], encoded: Sequence[Encoded], flags: int, alone: Buffer | None = None) -> Runs:
+    """`alone`: with the needs of a rotating buffer if it had one slot, instead of all others."""
     names = traces[0].names
     scalars = [names.index((core, "S")) for core, _ in names]
-    runs = Runs(scalars, len(numbers) + 1)
-    for trace in traces:
-        steps: list[tuple[int, int, int, int, int]] = []
+    runs = Runs(scalars, flags + 1)
+    for steps, instructions in encoded:
         needs: list[tuple[int, int, int]] = []
-        for step in trace.steps:
-            for other, number in step.needs.items():
+        for place, step in instructions:
+            for other, number in (step.needs if alone is None else step.alone.get(alone, {})).items():
                 if other != step.agent or names[other][1] != "S":  # the scalar unit's own come in order
-                    needs.append((len(steps), other, number))
-            dependence = step.dependence
-            flag = numbers[id(dependence)] if dependence is not None else 0
-            waiting = trace.waiting(dependence) if dependence is not None and step.kind == "wait" else -1
-            steps.append((KINDS[step.kind], step.agent, flag, step.slot, waiting))
-        runs.add(
-            np.array(steps, np.int32).reshape(len(steps), 5), np.array(needs, np.int32).reshape(len(needs), 3)
-        )
+                    needs.append((place, other, number))
+        runs.add(steps, np.array(needs, np.int32).reshape(len(needs), 3))
     return runs
 
 
@@ -86,10 +115,10 @@ def _repeated(program: Block) -> set[int]:
 
 
 def traces_of(
-    program: Block, dependences: Sequence[Dependence], tensors_alias: bool, sizes: Sequence[Register]
+    program: Block, dependences: Sequence[Dependence], tensors_alias: bool, least: Mapping[Register, int]
 ) -> list[Trace]:
-    """Every scenario. `sizes`: registers that hold sizes of dims."""
-    relevant = Relevant(program, sizes)
+    """Every scenario. `least`: registers with the least that they can hold."""
+    relevant = Relevant(program, least)
     agents: dict[Agent, int] = {}
     for dependence in dependences:
         for name in (dependence.source, dependence.target):

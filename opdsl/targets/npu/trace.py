@@ -7,7 +7,7 @@ Every loop runs a few times, every branch goes one way or the other, as a scenar
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from opdsl.npu.program import Operand, Register
@@ -26,7 +26,10 @@ from opdsl.targets.npu.tree import (
     Scalar,
     While,
     blocks_of,
+    instructions,
 )
+
+LONG = 6  # trips of a loop that is run often
 
 Interval = tuple[str, int, int]
 Region = tuple[str, tuple[tuple[Sum, int], ...]]  # of a tensor: for every axis its first place and how many
@@ -39,13 +42,14 @@ class Scenario:
     """How often loops run (those in `none` not at all), and which way branches go.
 
     `branches` says it for branches in no other branch, in one, and so on. With a `seed`, both go by chance, each time
-    anew.
+    anew. Loops in `long` run LONG times, but for those in one another.
     """
 
     trips: int
     branches: tuple[bool, ...]
     none: frozenset[int] = frozenset()
     seed: int = 0
+    long: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -57,14 +61,15 @@ class Step:
     needs: dict[int, int] = field(default_factory=dict)  # agent -> the number of its steps that must be done
     dependence: Dependence | None = None
     slot: int = 0
+    alone: dict[Buffer, dict[int, int]] = field(default_factory=dict)  # needs if a rotating buffer had one slot
 
 
 class Relevant:
-    """Of a program: the registers that bounds of loops, branches and places in tensors come from, and the sizes of
-    dims among them; the registers that each loop assigns. And how often runs came to each way of a branch."""
+    """Of a program: the registers that bounds of loops, branches and places in tensors come from, and what they
+    are at least; the registers that each loop assigns. And how often runs came to each way of a branch."""
 
-    def __init__(self, program: Block, sizes: Sequence[Register]) -> None:
-        self.sizes = sizes
+    def __init__(self, program: Block, least: Mapping[Register, int]) -> None:
+        self.least = least
         self.visits: dict[int, int] = {}
         self.registers: set[Register] = set()
         self._assigned: dict[int, list[Register]] = {}
@@ -151,7 +156,7 @@ class Trace:
         self.steps: list[Step] = []
         self._relevant = relevant
         self._chance = random.Random(scenario.seed)
-        self._assumed = Assumptions(relevant.sizes, self._chance)
+        self._assumed = Assumptions(relevant.least, self._chance)
         self.agents = agents
         self._scenario = scenario
         self._alias = tensors_alias
@@ -159,11 +164,14 @@ class Trace:
         self._iterations: dict[Loop, int] = {}
         self._parallel: list[tuple[int, int]] = []
         self._inside = 0  # loops over elements
+        self._long = 0  # loops that run often
         self._turns: list[int] = []  # iterations of the kernel's own loops
         self._depth = 0  # of branches
         # Of each piece of memory: who touched it last, and which region of a tensor
         self._last: dict[Interval, dict[tuple[int, bool, int, Region | None], Touch]] = {}
         self._near: dict[Interval, list[Interval]] = {}
+        # Of buffers that rotate: who touched any slot last -> (number, iterations of the kernel's loops)
+        self._alone: dict[Buffer, dict[tuple[int, Access], tuple[int, tuple[int, ...]]]] = {}
         self.names: list[Agent] = list(agents)
         self._block(program)
 
@@ -230,6 +238,8 @@ class Trace:
         if self._scenario.seed:
             outermost = isinstance(node, Loop) and node.independent
             return self._chance.choice((2, 3, 4) if outermost else (0, 1, 1, 1, 2, 2, 2, 3))
+        if id(node) in self._scenario.long:
+            return 2 if self._long else LONG
         return 0 if id(node) in self._scenario.none else self._scenario.trips
 
     def _loop(self, node: Loop) -> None:
@@ -248,13 +258,17 @@ class Trace:
             if not exactly:
                 self._forget(node)
             elif node.register in self._relevant.registers:
+                if step.terms and not self._assumed.goes_on(start.plus(step, turn), node.stop):
+                    break
                 self._assumed.assign(node.register, start.plus(step, turn))
             if node.independent:
                 self._parallel.append((id(node), self._iterations[node]))
             if not node.internal:
                 self._turns.append(self._iterations[node])
             self._inside += node.internal
+            self._long += id(node) in self._scenario.long
             self._block(node.body)
+            self._long -= id(node) in self._scenario.long
             self._inside -= node.internal
             if not node.internal:
                 self._turns.pop()
@@ -317,11 +331,24 @@ class Trace:
                         continue
                     if step.needs.get(other, 0) < when:
                         step.needs[other] = when
+            if isinstance(access.memory, Buffer) and access.memory.slots > 1:
+                self._needs_alone(step, name, access, turns)
         for access in node.accesses:
             interval = self._interval(access)
             touch = number, access, parallel, turns
             self._last[interval][(agent, access.write, access.group, self._region(access))] = touch
+            if isinstance(access.memory, Buffer) and access.memory.slots > 1:
+                self._alone.setdefault(access.memory, {})[(agent, access)] = number, turns
         self.steps.append(step)
+
+    def _needs_alone(self, step: Step, name: Agent, access: Access, turns: tuple[int, ...]) -> None:
+        assert isinstance(access.memory, Buffer)
+        needs = step.alone.setdefault(access.memory, {})
+        for (other, earlier), (when, before) in self._alone.get(access.memory, {}).items():
+            if not (earlier.write or access.write) or access.first >= earlier.last or earlier.first >= access.last:
+                continue
+            if not ordered(self.names[other], earlier, name, access, before != turns) and needs.get(other, 0) < when:
+                needs[other] = when
 
 
 def _apart(one: Region | None, other: Region | None) -> bool:
@@ -352,6 +379,7 @@ def _uneventful(block: Block) -> bool:
 
 
 def scenarios(program: Block) -> list[Scenario]:
+    """Few loops many ways. Loops with work on both cores also run so often that one could run ahead of the other."""
     loops = [node for node in _controls(program) if isinstance(node, Loop | While) and not _quiet(node)]
     found = [Scenario(3, (True,))]
     if any(isinstance(node, Branch) for node in _controls(program)):
@@ -360,6 +388,9 @@ def scenarios(program: Block) -> list[Scenario]:
     inner = frozenset(id(loop) for loop in loops if not (isinstance(loop, Loop) and loop.independent))
     if inner:
         found.append(Scenario(3, (True,), inner))
+    shared = frozenset(id(loop) for loop in loops if len({i.core for b in blocks_of(loop) for i in instructions(b)}) > 1)
+    if shared:
+        found += [Scenario(1, ways, long=shared) for ways in ((True,), (False,), (True, False))]
     return found
 
 

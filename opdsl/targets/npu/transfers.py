@@ -44,12 +44,24 @@ def region_of(index: Sequence[IndexSpec], places: Sequence[Operand | Tile]) -> R
 
 
 @dataclass(frozen=True)
+class Known:
+    """What is certain of the first place of an access along an axis: that it is not negative, that it lies below the
+    axis's size, and that the last one does."""
+
+    nonnegative: bool = False
+    begins_inside: bool = False
+    ends_inside: bool = False
+
+
+@dataclass(frozen=True)
 class Cut:
-    """Of a slice: its first place inside the tensor, and how many; the element of the tensor that the first one is."""
+    """Of a slice: its first place inside the tensor, and how many; the element of the tensor that the first one is.
+    `some`: certainly not empty."""
 
     first: Operand
     count: Operand
     begin: Operand
+    some: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,20 +100,28 @@ class Transfers:
 
     # --- bounds
 
-    def cut(self, tensor: TensorParameter, axis: int, spec: Slice, start: Operand, nonnegative: bool) -> Cut:
+    def cut(self, tensor: TensorParameter, axis: int, spec: Slice, start: Operand, known: Known) -> Cut:
         s, size = self.s, tensor.dim(axis)
+        nonnegative = known.nonnegative or (isinstance(start, int) and start >= 0)
+        if known.ends_inside and nonnegative:
+            return Cut(0, spec.length, start, True)
         room = s.sub(size, start)
         inside = room if spec.step == 1 else s.ceil_div(room, spec.step)
-        last = s.max(s.min(inside, spec.length), 0)
+        last = s.min(inside, spec.length)
+        if known.begins_inside and nonnegative:
+            return Cut(0, last, start, True)
+        last = s.max(last, 0)
         first: Operand = 0
-        if not (nonnegative or (isinstance(start, int) and start >= 0)):
+        if not nonnegative:
             below = s.sub(0, start)
             first = s.max(below if spec.step == 1 else s.ceil_div(below, spec.step), 0)
             first = s.min(first, spec.length)
             return Cut(first, s.max(s.sub(last, first), 0), s.add(start, s.mul(first, spec.step)))
         return Cut(0, last, start)
 
-    def inside(self, tensor: TensorParameter, axis: int, place: Operand) -> Operand:
+    def inside(self, tensor: TensorParameter, axis: int, place: Operand, known: Known | None = None) -> Operand:
+        if known is not None and known.nonnegative and known.begins_inside:
+            return 1
         return self.s.both(self.s.test("ge", place, 0), self.s.test("lt", place, tensor.dim(axis)))
 
     # --- scalars
@@ -147,14 +167,14 @@ class Transfers:
         places: Sequence[Operand | Tile],
         pad: Operand,
         shape: Shape,
-        nonnegative: Sequence[bool],
+        known: Sequence[Known],
         name: str,
     ) -> Tile:
         dtype = tensor.type.dtype
         stored = t.u8 if dtype.is_bool else dtype
         rotates = any(loop.slots > 1 for loop in self.e.loops)
         result = self.t.new(stored, shape, name, 2 if rotates else 1)
-        access = self._resolve(tensor, index, places, result, nonnegative)
+        access = self._resolve(tensor, index, places, result, known)
         self.groups = self.e.new_group()
 
         def copy() -> None:
@@ -202,7 +222,7 @@ class Transfers:
         index: Sequence[IndexSpec],
         places: Sequence[Operand | Tile],
         mode: str,
-        nonnegative: Sequence[bool],
+        known: Sequence[Known],
     ) -> None:
         dtype = tensor.type.dtype
         if dtype.is_bool:
@@ -211,7 +231,7 @@ class Transfers:
         else:
             made = self.t.tile(value)
         self.rotate(made)
-        access = self._resolve(tensor, index, places, made, nonnegative)
+        access = self._resolve(tensor, index, places, made, known)
         self.groups = self.e.new_group()
         # Scattered elements may hit one place twice: the order of their writes matters.
         self.group = self.groups if mode != "set" or not access.gathers else 0
@@ -233,7 +253,7 @@ class Transfers:
         index: Sequence[IndexSpec],
         places: Sequence[Operand | Tile],
         tile: UbTile,
-        nonnegative: Sequence[bool],
+        known: Sequence[Known],
     ) -> _Access:
         s = self.s
         self.region = region_of(index, places)
@@ -250,17 +270,18 @@ class Transfers:
             stride = tensor.stride(axis)
             if isinstance(spec, Slice):
                 assert not isinstance(place, Tile)
-                cut = self.cut(tensor, axis, spec, place, nonnegative[axis])
+                cut = self.cut(tensor, axis, spec, place, known[axis])
                 base = s.add(base, s.mul(cut.begin, stride))
                 whole = s.both(whole, s.test("eq", cut.count, spec.length))
-                some = s.both(some, s.test("gt", cut.count, 0))
+                if not cut.some:
+                    some = s.both(some, s.test("gt", cut.count, 0))
                 step = s.mul(stride, spec.step)
                 is_unit = axis == unit and spec.step == 1
                 dims.append(Dim(cut, spec.length, step, pitches[axis_of_tile], is_unit))
                 axis_of_tile += 1
             elif isinstance(spec, Point):
                 assert not isinstance(place, Tile)
-                found = self.inside(tensor, axis, place)
+                found = self.inside(tensor, axis, place, known[axis])
                 whole, some = s.both(whole, found), s.both(some, found)
                 base = s.add(base, s.mul(place, stride))
             else:
