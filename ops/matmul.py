@@ -3,8 +3,9 @@
 a is (..., M, K), b (..., K, N), any strides and so any transposes; the leading dims broadcast; a vector is a row (a) or a
 column (b) and its dim is dropped from the result. f32, f64; f16, bf16 and f8 accumulate in f32; i8, u8, i16 and i32 give
 i32. Mixed dtypes are converted to their common one. Then bias, which broadcasts to (N,), is added and the activation
-applied, all before rounding to the result's dtype. `out` may be an operand: the result is then made aside. Errors: ShapeError where inner or leading dims disagree, DTypeError for
-dtypes without a product (i64, bool), ArgumentError for an unknown activation. Source: numpy.matmul, torch.matmul.
+applied, all before rounding to the result's dtype. `out` may be an operand: the result is then made aside. Errors:
+ShapeError where inner or leading dims disagree, DTypeError for dtypes without a product (i64, bool), ArgumentError for an
+unknown activation. Source: numpy.matmul, torch.matmul.
 """
 
 from __future__ import annotations
