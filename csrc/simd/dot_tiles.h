@@ -193,7 +193,7 @@ OD_NOINLINE void tiles_dot_copied(const i32* a, i64 a_row_stride, const i32* b, 
 }
 
 // The same with A wherever it is (m x k, any strides): 32 rows at a time are copied to where L1 holds them while all
-// of B's panels go by.
+// of B's panels go by, unless there are few.
 template <class T>
 OD_NOINLINE void tiles_dot(const T* a, i64 a_row_stride, i64 a_k_stride, const i32* b, i64 b_panel_stride,
                            typename tiles_config<T>::result* c, i64 c_row_stride, i64 m, i64 n, i64 k, bool accumulate,
@@ -206,6 +206,13 @@ OD_NOINLINE void tiles_dot(const T* a, i64 a_row_stride, i64 a_k_stride, const i
     for (i64 i = 0; i < m; i += 32) {
       const T* from = a + i * a_row_stride + x * a_k_stride;
       const i64 height = m - i < 32 ? m - i : 32;
+      // For a panel or two a copy does not pay: whole tiles are read in place.
+      if (parts == 1 && n <= 64 && a_k_stride == 1 && a_row_stride % group == 0 && height == 32 &&
+          depth % (16 * group) == 0) {
+        tiles_dot_copied<T>((const i32*)from, a_row_stride / group, b + x / group * 32, b_panel_stride,
+                            c + i * c_row_stride, c_row_stride, 32, n, depth / group, accumulate || x > 0, false);
+        continue;
+      }
       const bool found = tiles_copy_a<T>(from, a_row_stride, a_k_stride, height, depth, rows, stride);
       const bool fetch = a_k_stride == 1 && i + 32 < m;
       tiles_dot_copied<T>(rows, stride, b + x / group * parts * 32, b_panel_stride, c + i * c_row_stride, c_row_stride,
