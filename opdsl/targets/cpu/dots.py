@@ -409,7 +409,7 @@ class Dots:
             return None
         store = users[0][0]
         view = self._output_view(store, result)
-        if view is None or view.op in self.stored_by_products:
+        if view is None:
             return None
         if any(o not in self.lowering.expressions.scalars for _, o in tensor_index(store)):
             return None  # where it goes is computed after the loop
