@@ -183,6 +183,15 @@ def test_reductions_of_bools(target: str, kind: str) -> None:
         check(target, "reduce", data(shape, np.bool_), kind=kind, axes=axes)
 
 
+@pytest.mark.parametrize("columns", [4096, 4100, 8192])
+@pytest.mark.parametrize("kind", ["sum", "max"])
+def test_rows_too_long_for_one_instruction_to_step_over(target: str, kind: str, columns: int) -> None:
+    whole_numbers = np.round(4 * data((3, columns), np.float32))
+    check(target, "reduce", whole_numbers, kind=kind, axes=(1,))
+    check(target, "reduce", whole_numbers, kind=kind, axes=(0,))
+
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.float16])
 def test_arg_reduce_scan_sort(target: str, dtype) -> None:
     x = data((3, 20), dtype)

@@ -17,9 +17,9 @@ from opdsl.npu.program import Operand, Register
 from opdsl.targets.interp.reductions import identity
 from opdsl.targets.npu.elementwise import HALVES, Elementwise
 from opdsl.targets.npu.emitter import Place
-from opdsl.targets.npu.layouts import layout
+from opdsl.targets.npu.layouts import BLOCK, layout
 from opdsl.targets.npu.values import Tile, UbTile
-from opdsl.targets.npu.vector_unit import Lines, lines
+from opdsl.targets.npu.vector_unit import MOST_REPEATS, Lines, lines
 
 Shape = tuple[int, ...]
 Combine = Callable[[list[Operand], list[Operand]], list[Operand]]
@@ -90,32 +90,35 @@ class Reductions:
         rows, width = tile.layout.rows, tile.layout.columns
         source = lines(tile.place, tile.layout)
         v, name = self.t.v, FOLDS[kind]
-        if width > REPEAT:
+        own = False
+        while width > REPEAT:
             half = -(-width // (2 * REPEAT)) * REPEAT
-            place = self.t.scratch(rows * half * 4, "f32", "partial", (rows, half))
-            work = Lines(place, half)
             rest = width - half
             upper = Lines(source.place.at(half * 4), source.pitch)
-            v.run(name, rows, rest, work, [source, upper])
-            if rest < half:
-                tail = Lines(place.at(rest * 4), half)
-                if rest % 8 == 0:
-                    v.run("copy", rows, half - rest, tail, [Lines(source.place.at(rest * 4), source.pitch)])
-                else:  # the whole row first, then the sums over it
-                    self._patch(name, rows, half, rest, work, source, upper)
-            source, width = work, half
-            while width > REPEAT:
-                half = -(-width // (2 * REPEAT)) * REPEAT
-                v.run(name, rows, width - half, source, [source, Lines(source.place.at(half * 4), source.pitch)])
-                width = half
+            if own and source.pitch * 4 <= MOST_REPEATS * BLOCK:
+                v.run(name, rows, rest, source, [source, upper])
+            else:  # the tile itself stays as it is; and rows must not be too far apart for one instruction to step over
+                work = Lines(self.t.scratch(rows * half * 4, "f32", "partial", (rows, half)), half)
+                self._combine(name, rows, half, rest, work, source, upper)
+                source, own = work, True
+            width = half
         result = self.t.scratch(-(-rows // 8) * 32, "f32", "reduced", (rows,))
         v.reduce_rows(kind, result, source, rows, width)
         return result
 
-    def _patch(self, name: str, rows: int, half: int, rest: int, work: Lines, source: Lines, upper: Lines) -> None:
+    def _combine(
+        self, name: str, rows: int, half: int, rest: int, work: Lines, source: Lines, upper: Lines
+    ) -> None:
+        """work = `half` columns of source, the first `rest` of them combined with upper."""
         v = self.t.v
-        v.run("copy", rows, half, work, [source])
-        v.run(name, rows, rest, work, [work, upper])
+        if rest % 8 == 0:
+            v.run(name, rows, rest, work, [source, upper])
+            if rest < half:
+                tail = Lines(work.place.at(rest * 4), work.pitch)
+                v.run("copy", rows, half - rest, tail, [Lines(source.place.at(rest * 4), source.pitch)])
+        else:  # the whole row first, then the sums over it: places that are no multiple of a block cannot be written to
+            v.run("copy", rows, half, work, [source])
+            v.run(name, rows, rest, work, [work, upper])
 
     def _rows(self, kind: str, tile: UbTile) -> Place:
         """All rows to one."""

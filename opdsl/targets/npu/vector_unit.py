@@ -331,7 +331,7 @@ class VectorUnit:
                 mask0=columns,
                 repeat=repeat,
                 dst_rep_stride=1,
-                src0_rep_stride=step,
+                src0_rep_stride=step if repeat > 1 else 0,
                 **option,
             )
 
