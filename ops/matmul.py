@@ -287,7 +287,8 @@ def _multiply(
         rows = [_flat_rows(x) for x in (a, c)]
         if rows[0] is not None and rows[1] is not None:
             a, b, c = rows[0], b.reshape(b.shape[-2:]), rows[1]
-    tile = matmul_tiling.tile(c.shape[-2], c.shape[-1], a.shape[-1], a.dtype, _unit(b))
+    on_cpu = target is None or target.startswith("cpu")
+    tile = matmul_tiling.tile(c.shape[-2], c.shape[-1], a.shape[-1], a.dtype, _unit(b), on_cpu)
     constexprs = {"has_bias": has_bias, "activation": activation, "dtype": dtype, **tile}
     if c.ndim == 2:
         run(multiply_matrices, (a, b, bias, c), target, **constexprs)

@@ -14,6 +14,8 @@ FEW_COLUMNS, FEW_COLUMNS_IN_ROWS, FEW_DEPTH = 1024, 2048, 512
 # Otherwise a register-blocked product on a packed b.
 ROWS, DEPTH = 128, 256
 COLUMNS, WIDE = 128, 256  # WIDE where n is more than that: rows of a are read half as often
+WHOLE_ROWS = 126  # on CPUs for f32 and f64, whose register tiles have 6 rows
+LARGE = 512  # beyond this, f32 with deeper steps and fewer columns reads and writes the result less often
 # 16-bit operands go through faster: a is copied once per tile, so tiles are as wide as L2 allows for the packed columns
 # of b, all of k (or one step of it, where the rows are one tile and nothing is kept for a next one).
 HALF_COLUMNS, HALF_DEPTH, HALF_KEPT = 512, 512, 1024
@@ -27,7 +29,7 @@ def _covering(size: int, block: int) -> int:
     return next((tile for limit, tile in SMALL if size <= limit), block)
 
 
-def tile(m: int, n: int, k: int, dtype: np.dtype[Any], unit: str) -> dict[str, int]:
+def tile(m: int, n: int, k: int, dtype: np.dtype[Any], unit: str, on_cpu: bool) -> dict[str, int]:
     """BM, BN and BK for a product of m x k by k x n. `unit` is the axis of b along which its elements are neighbours."""
     if m <= 16:
         rows = next(rows for limit, rows in FEW if m <= limit)
@@ -36,9 +38,13 @@ def tile(m: int, n: int, k: int, dtype: np.dtype[Any], unit: str) -> dict[str, i
     if m <= ONE_TILE["m"] and n <= ONE_TILE["n"] and k <= ONE_TILE["k"]:
         rows, columns, depth = (-(-size // STEP[axis]) * STEP[axis] for axis, size in (("m", m), ("n", n), ("k", k)))
         return {"BM": rows, "BN": columns, "BK": depth}
-    columns, depth = WIDE if n > WIDE else COLUMNS, DEPTH
+    rows, columns, depth = ROWS, WIDE if n > WIDE else COLUMNS, DEPTH
+    if on_cpu and dtype.kind == "f" and dtype.itemsize > 2 and m > ROWS:
+        rows = WHOLE_ROWS
+    if dtype == np.float32 and min(m, n, k) > LARGE:
+        columns, depth = COLUMNS, 2 * DEPTH
     if dtype.itemsize == 2:
         depth = HALF_DEPTH
         if n > WIDE and (k <= HALF_KEPT or m <= ROWS):
             columns = HALF_COLUMNS
-    return {"BM": _covering(m, ROWS), "BN": _covering(n, columns), "BK": _covering(k, depth)}
+    return {"BM": _covering(m, rows), "BN": _covering(n, columns), "BK": _covering(k, depth)}

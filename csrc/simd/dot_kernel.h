@@ -10,9 +10,9 @@
 
 namespace od {
 
-// One register tile: R rows (with Edge, the first m <= R of them) by the first V vectors of a panel. The rows beyond m
-// repeat the last one and are not stored, which costs less code than a kernel for each row count.
-template <class T, int R, bool Edge, int V = dot_config<T>::vectors>
+// One register tile: the first m <= R rows by V vectors of a panel. The rows beyond m repeat the last one and are not
+// stored, which costs less code than a kernel for each row count.
+template <class T, int R, int V>
 OD_NOINLINE void dot_block(const typename dot_config<T>::element* a, i64 a_row_stride, i64 a_k_stride,
                            const typename dot_config<T>::element* b, i64 b_k_stride,
                            typename dot_config<T>::result* c, i64 c_row_stride, i64 m, i64 k, bool accumulate) {
@@ -20,16 +20,10 @@ OD_NOINLINE void dot_block(const typename dot_config<T>::element* a, i64 a_row_s
   typedef typename dot_config<T>::vector vector;
   constexpr int L = dot_config<T>::lanes;
   vector sum[R][V];
-  // x86 addresses are base + index + displacement: three rows share a base pointer, so that 12 rows need few
-  // registers. The empty asm keeps the compiler from deriving all the bases from one.
-  constexpr int rows_per_base = Edge ? 1 : 3;
-  constexpr int bases = (R + rows_per_base - 1) / rows_per_base;
-  const element* base[bases];
-  OD_UNROLL for (int g = 0; g < bases; g++) {
-    base[g] = a + (Edge && g >= m ? m - 1 : g * rows_per_base) * a_row_stride;
-    if (!Edge) asm("" : "+r"(base[g]));
-  }
+  // A pointer for each row and one index for all: addresses are base + index, so that a step adds to the index alone.
+  const element* row[R];
   OD_UNROLL for (int r = 0; r < R; r++) {
+    row[r] = a + (r < m ? r : m - 1) * a_row_stride;
     OD_UNROLL for (int v = 0; v < V; v++) sum[r][v] = vector{};
   }
   if constexpr (same<T, quads>) {
@@ -40,22 +34,22 @@ OD_NOINLINE void dot_block(const typename dot_config<T>::element* a, i64 a_row_s
     }
     b += b_k_stride;
   }
-  // The panels stream from L2 faster than the hardware prefetcher brings them.
+  i64 at = 0;
   _Pragma("GCC unroll 2") for (i64 i = 0; i < k; i++) {
     vector right[V];
     OD_UNROLL for (int v = 0; v < V; v++) {
       right[v] = dot_load(b + v * L);
-      if (!Edge) __builtin_prefetch(b + 16 * b_k_stride + v * L);
+      // The panels stream from L2 faster than the hardware prefetcher brings them.
     }
     b += b_k_stride;
     OD_UNROLL for (int r = 0; r < R; r++) {
-      const vector left = dot_broadcast(base[r / rows_per_base][(r % rows_per_base) * a_row_stride]);
+      const vector left = dot_broadcast(row[r][at]);
       OD_UNROLL for (int v = 0; v < V; v++) sum[r][v] = dot_multiply_add<T>(left, right[v], sum[r][v]);
     }
-    OD_UNROLL for (int g = 0; g < bases; g++) base[g] += a_k_stride;
+    at += a_k_stride;
   }
   OD_UNROLL for (int r = 0; r < R; r++) {
-    if (Edge && r >= m) break;
+    if (r >= m) break;
     OD_UNROLL for (int v = 0; v < V; v++) {
       auto* to = c + r * c_row_stride + v * L;
       dot_store(to, accumulate ? dot_load(to) + sum[r][v] : sum[r][v]);
@@ -73,40 +67,38 @@ OD_NOINLINE void dot_copy_part(const T* from, i64 from_stride, T* to, i64 to_str
   }
 }
 
-// All panels of B for all rows. Rows are the outer loop: R rows of A stay in L1 while the panels stream from L2.
+// All panels of B for all rows. Rows are the outer loop: a few rows of A stay in L1 while the panels stream from L2.
+// The columns beyond the last whole panel go through narrower register tiles; the last ones that do not fill a vector
+// are read as if they did.
 template <class T>
 OD_NOINLINE void dot_panels(const typename dot_config<T>::element* a, i64 a_row_stride, i64 a_k_stride,
                             const typename dot_config<T>::element* b, i64 b_k_stride, i64 b_panel_stride,
                             typename dot_config<T>::result* c, i64 c_row_stride, i64 m, i64 n, i64 k,
                             bool accumulate) {
-  typedef typename dot_config<T>::result result;
-  constexpr int full = dot_config<T>::rows, columns = dot_config<T>::columns;
-  // Eight rows keep both multiply-add units busy; four with two vectors just do.
-  constexpr int half = full > 8 ? 8 : full;
-  alignas(64) result partial[full * columns];  // what is read of it has been written before
+  constexpr int R = dot_config<T>::rows, V = dot_config<T>::vectors, L = dot_config<T>::lanes;
+  alignas(64) typename dot_config<T>::result partial[R * L];  // what is read of it has been written before
   while (m > 0) {
-    // Two blocks of `half` rows run at full speed, where a full one would leave 4 rows that do not.
-    i64 rows = m >= full && m != 2 * half ? full : m >= half ? half : m >= 4 ? 4 : m;
-    const auto* panel = b;
-    for (i64 j = 0; j < n; j += columns) {
-      bool whole = n - j >= columns;
-      // The next rows of A come from far away, in as many streams as there are rows: each panel fetches its share.
-      for (i64 r = rows; a_k_stride == 1 && k >= 128 && r < 2 * rows; r++)
-        for (i64 x = k * j / n; x < k * (j + columns) / n; x += 64 / sizeof(*a))
-          __builtin_prefetch(a + r * a_row_stride + x, 0, 2);
-      result* to = whole ? c + j : partial;
-      i64 stride = whole ? c_row_stride : (i64)columns;
-      if (!whole && accumulate) dot_copy_part(c + j, c_row_stride, to, stride, rows, n - j);
-      if (rows == full && n - j <= dot_config<T>::lanes)
-        dot_block<T, full, false, 1>(a, a_row_stride, a_k_stride, panel, b_k_stride, to, stride, rows, k, accumulate);
-      else if (rows == full)
-        dot_block<T, full, false>(a, a_row_stride, a_k_stride, panel, b_k_stride, to, stride, rows, k, accumulate);
-      else if (half != full && rows == half)
-        dot_block<T, half, false>(a, a_row_stride, a_k_stride, panel, b_k_stride, to, stride, rows, k, accumulate);
-      else
-        dot_block<T, 4, true>(a, a_row_stride, a_k_stride, panel, b_k_stride, to, stride, rows, k, accumulate);
-      if (!whole) dot_copy_part(to, stride, c + j, c_row_stride, rows, n - j);
-      panel += b_panel_stride;
+    const i64 rows = m < R ? m : R;
+    for (i64 j = 0; j < n; j += V * L) {
+      const auto* panel = b + j / (V * L) * b_panel_stride;
+      auto* to = c + j;
+      i64 left = n - j < V * L ? n - j : V * L;
+      if (left == V * L) {
+        if (R > 4 && rows <= 4)
+          dot_block<T, 4, V>(a, a_row_stride, a_k_stride, panel, b_k_stride, to, c_row_stride, rows, k, accumulate);
+        else
+          dot_block<T, R, V>(a, a_row_stride, a_k_stride, panel, b_k_stride, to, c_row_stride, rows, k, accumulate);
+        continue;
+      }
+      for (; V > 2 && left >= 2 * L; left -= 2 * L, to += 2 * L, panel += 2 * L)
+        dot_block<T, R, 2>(a, a_row_stride, a_k_stride, panel, b_k_stride, to, c_row_stride, rows, k, accumulate);
+      for (; left > 0; left -= L, to += L, panel += L) {
+        const bool whole = left >= L;
+        if (!whole && accumulate) dot_copy_part(to, c_row_stride, partial, L, rows, left);
+        dot_block<T, R, 1>(a, a_row_stride, a_k_stride, panel, b_k_stride, whole ? to : partial,
+                           whole ? c_row_stride : L, rows, k, accumulate);
+        if (!whole) dot_copy_part(partial, L, to, c_row_stride, rows, left);
+      }
     }
     a += rows * a_row_stride;
     c += rows * c_row_stride;
@@ -124,13 +116,13 @@ OD_INLINE void dot_packed(const typename dot_config<T>::element* a, i64 a_row_st
                 accumulate);
 }
 
-// B as rows in memory, unit column stride, in pieces of k: the columns beyond the last whole panel go through a small
+// B as rows in memory, unit column stride, in pieces of k: the columns beyond the last whole vector go through a small
 // packed copy of a piece, so nothing outside of B is read.
 template <class T>
 OD_INLINE void dot_direct(const T* a, i64 a_row_stride, i64 a_k_stride, const T* b, i64 b_k_stride, T* c,
                           i64 c_row_stride, i64 m, i64 n, i64 k, bool accumulate) {
-  constexpr int columns = dot_config<T>::columns, piece = 128;
-  const i64 whole = n / columns * columns;
+  constexpr int L = dot_config<T>::lanes, columns = dot_config<T>::columns, piece = 128;
+  const i64 whole = n / L * L;
   for (i64 i = 0; i == 0 || i < k; i += piece) {
     const i64 depth = k - i < piece ? k - i : piece;
     const T *left = a + i * a_k_stride, *right = b + i * b_k_stride;
@@ -138,10 +130,9 @@ OD_INLINE void dot_direct(const T* a, i64 a_row_stride, i64 a_k_stride, const T*
     if (whole > 0)
       dot_panels<T>(left, a_row_stride, a_k_stride, right, b_k_stride, columns, c, c_row_stride, m, whole, depth, add);
     if (whole == n) continue;
-    alignas(64) T packed[piece * columns] = {};
-    dot_copy_part(right + whole, b_k_stride, packed, columns, depth, n - whole);
-    dot_panels<T>(left, a_row_stride, a_k_stride, packed, columns, columns, c + whole, c_row_stride, m, n - whole, depth,
-                  add);
+    alignas(64) T packed[piece * L] = {};
+    dot_copy_part(right + whole, b_k_stride, packed, L, depth, n - whole);
+    dot_panels<T>(left, a_row_stride, a_k_stride, packed, L, L, c + whole, c_row_stride, m, n - whole, depth, add);
   }
 }
 

@@ -91,14 +91,14 @@ OD_NOINLINE void dot_copy(const S* src, i64 row_stride, i64 column_stride, i64 r
   }
 }
 
-// B (k x n, any strides) into panels of dot_config<T>::columns columns, zero-filled: element (i, j) goes to
+// B (k x n, any strides) into panels of dot_config<T>::columns columns, zero-filled to whole vectors: element (i, j) goes to
 // dst[j / columns * panel_stride + i * columns + j % columns]. With panel_stride = columns * (all of k), successive
 // calls may fill in pieces of k (dst advanced by columns * the k before) and of n.
 template <class T, class S>
 OD_INLINE void pack_b(const S* src, i64 k_stride, i64 n_stride, i64 k, i64 n, T* dst,
                              i64 panel_stride) {
-  constexpr int columns = dot_config<T>::columns;
-  dot_copy<T, S>(src, k_stride, n_stride, k, n, dst, {columns, panel_stride}, (n + columns - 1) / columns * columns);
+  constexpr int columns = dot_config<T>::columns, lanes = dot_config<T>::lanes;
+  dot_copy<T, S>(src, k_stride, n_stride, k, n, dst, {columns, panel_stride}, (n + lanes - 1) / lanes * lanes);
 }
 
 // A (m x k, any strides) into rows dst_row_stride apart, a multiple of the lanes and at least k. An odd number of

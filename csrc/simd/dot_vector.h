@@ -35,15 +35,16 @@ struct dot_types<quads> {
   static constexpr int group = 4;
 };
 
-// The register tile: `rows` x `vectors` accumulators. 12 x 2 leaves 8 of 32 registers for operands; the 16-register
-// ISAs take what fits. `columns` is the width of a packed panel.
+// The register tile: `rows` x `vectors` accumulators. 6 x 4 leaves 8 of 32 registers for operands and needs the fewest
+// instructions, which counts where two hardware threads share a core; the 16-register ISAs take what fits. `columns` is
+// the width of a packed panel.
 template <class T>
 struct dot_config {
   typedef typename dot_types<T>::element element;
   typedef typename dot_types<T>::result result;
   static constexpr int lanes = native_lanes<element>;
 #if defined(OD_AVX512)
-  static constexpr int rows = 12, vectors = 2;
+  static constexpr int rows = 6, vectors = 4;
 #elif defined(__aarch64__)
   static constexpr int rows = 8, vectors = 3;
 #elif defined(OD_AVX2)

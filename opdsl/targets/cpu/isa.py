@@ -35,9 +35,9 @@ AVX512 = (
 VNNI = "-mavx512vnni"
 
 ISAS: dict[str, Isa] = {
-    "amx": Isa("amx", 64, (*AVX512, VNNI, "-mamx-tile", "-mamx-int8", "-mamx-bf16"), (12, 2), True, True),
-    "avx512_vnni": Isa("avx512_vnni", 64, (*AVX512, VNNI), (12, 2), True),
-    "avx512": Isa("avx512", 64, AVX512, (12, 2)),
+    "amx": Isa("amx", 64, (*AVX512, VNNI, "-mamx-tile", "-mamx-int8", "-mamx-bf16"), (6, 4), True, True),
+    "avx512_vnni": Isa("avx512_vnni", 64, (*AVX512, VNNI), (6, 4), True),
+    "avx512": Isa("avx512", 64, AVX512, (6, 4)),
     "avx2": Isa("avx2", 32, ("-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2"), (6, 2)),
     "baseline": Isa("baseline", 16, (), (4, 2)),
     "neon": Isa("neon", 16, (), (8, 3)),
