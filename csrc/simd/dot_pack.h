@@ -61,33 +61,39 @@ OD_NOINLINE void dot_copy_transposed(const S* src, i64 column_stride, i64 rows, 
   }
 }
 
-// dst = T(src), rows x columns, in whole vectors: lanes beyond `columns` are zero up to dst_columns, a multiple of L.
+// dst = T(src), rows x columns, in whole vectors: lanes beyond `columns` are zero up to dst_columns, a multiple of L. Columns
+// are neighbours in memory.
+template <class T, class S>
+OD_NOINLINE void dot_copy_rows(const S* src, i64 row_stride, i64 rows, i64 columns, T* dst, dot_panels_layout to,
+                               i64 dst_columns) {
+  constexpr int L = dot_config<T>::lanes;
+  for (i64 i = 0; i < rows; i++) {
+    const S* from = src + i * row_stride;
+    // The next rows lie in other pages, where the hardware prefetcher does not go by itself.
+    constexpr i64 ahead = 8;
+    i64 j = 0;
+    for (; j + L <= columns; j += L) {
+      __builtin_prefetch(from + ahead * row_stride + j);
+      dot_store(dot_place(dst, to, i, j), dot_load_as<T>(from + j));
+    }
+    for (; j < dst_columns; j += L) dot_store(dot_place(dst, to, i, j), dot_load_as<T>(from + j, columns - j));
+  }
+}
+
+// The same for any strides.
 template <class T, class S>
 OD_NOINLINE void dot_copy(const S* src, i64 row_stride, i64 column_stride, i64 rows, i64 columns, T* dst,
                           dot_panels_layout to, i64 dst_columns) {
   constexpr int L = dot_config<T>::lanes;
+  if (column_stride == 1) return dot_copy_rows<T>(src, row_stride, rows, columns, dst, to, dst_columns);
   i64 i = 0;
-  if (column_stride != 1 && row_stride == 1) {
+  if (row_stride == 1) {
     i = rows / L * L;
     dot_copy_transposed<T>(src, column_stride, i, columns, dst, to, dst_columns);
   }
   for (; i < rows; i++) {
-    const S* from = src + i * row_stride;
-    // The next rows lie in other pages, where the hardware prefetcher does not go by itself.
-    constexpr i64 ahead = 8;
-    for (i64 j = 0; j < dst_columns; j += L) {
-      T* at = dot_place(dst, to, i, j);
-      const i64 width = columns - j;
-      if (column_stride == 1 && width >= L) {
-        __builtin_prefetch(from + ahead * row_stride + j);
-        dot_store(at, dot_load_as<T>(from + j));
-      } else if (column_stride == 1) {
-        dot_store(at, dot_load_as<T>(from + j, width));
-      } else {
-        _Pragma("GCC unroll 1") for (int l = 0; l < L; l++)
-          at[l] = l < width ? dot_value_as<T>(from + (j + l) * column_stride) : T(0);
-      }
-    }
+    for (i64 j = 0; j < dst_columns; j++)
+      *dot_place(dst, to, i, j) = j < columns ? dot_value_as<T>(src + i * row_stride + j * column_stride) : T(0);
   }
 }
 
@@ -95,17 +101,22 @@ OD_NOINLINE void dot_copy(const S* src, i64 row_stride, i64 column_stride, i64 r
 // dst[j / columns * panel_stride + i * columns + j % columns]. With panel_stride = columns * (all of k), successive
 // calls may fill in pieces of k (dst advanced by columns * the k before) and of n.
 template <class T, class S>
-OD_INLINE void pack_b(const S* src, i64 k_stride, i64 n_stride, i64 k, i64 n, T* dst,
-                             i64 panel_stride) {
+OD_INLINE void pack_b(const S* src, i64 k_stride, i64 n_stride, i64 k, i64 n, T* dst, i64 panel_stride) {
   constexpr int columns = dot_config<T>::columns, lanes = dot_config<T>::lanes;
   dot_copy<T, S>(src, k_stride, n_stride, k, n, dst, {columns, panel_stride}, (n + lanes - 1) / lanes * lanes);
+}
+
+// The same for n_stride = 1, in less code.
+template <class T, class S>
+OD_INLINE void pack_b_rows(const S* src, i64 k_stride, i64 k, i64 n, T* dst, i64 panel_stride) {
+  constexpr int columns = dot_config<T>::columns, lanes = dot_config<T>::lanes;
+  dot_copy_rows<T, S>(src, k_stride, k, n, dst, {columns, panel_stride}, (n + lanes - 1) / lanes * lanes);
 }
 
 // A (m x k, any strides) into rows dst_row_stride apart, a multiple of the lanes and at least k. An odd number of
 // cache lines (such as k + 16 floats for k a multiple of 32) keeps the rows of a register tile in different L1 sets.
 template <class T, class S>
-OD_INLINE void copy_a(const S* src, i64 m_stride, i64 k_stride, i64 m, i64 k, T* dst,
-                             i64 dst_row_stride) {
+OD_INLINE void copy_a(const S* src, i64 m_stride, i64 k_stride, i64 m, i64 k, T* dst, i64 dst_row_stride) {
   constexpr int lanes = dot_config<T>::lanes;
   dot_copy<T, S>(src, m_stride, k_stride, m, k, dst, {dst_row_stride, dot_config<T>::columns},
                  (k + lanes - 1) / lanes * lanes);

@@ -97,6 +97,8 @@ class Format:
     def pack(self, address: str, strides: tuple[str, str], k: str, n: str, to: str, panel_stride: int) -> str:
         """A call that copies a right operand to panels; of tiles of f16, it tells whether there are special values."""
         tail = f"({address}, {strides[0]}, {strides[1]}, {k}, {n}, {to}, {panel_stride})"
+        if self.name == "float" and strides[1] == "1":
+            return f"od::pack_b_rows<{self._type()}>({address}, {strides[0]}, {k}, {n}, {to}, {panel_stride})"
         if self.name == "float":
             return f"od::pack_b<{self._type()}>{tail}"
         if self.name == "tiles":
