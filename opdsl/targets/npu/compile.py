@@ -17,7 +17,7 @@ from opdsl.targets.npu.emit import UNCHANGED, Mutation, OnlyOnVectorCore, emit
 from opdsl.targets.npu.events import history_of, number_events, unanswered
 from opdsl.targets.npu.lowering import Choices, Lowered, Lowering, NeedsSingleCore
 from opdsl.targets.npu.placement import DoesNotFit, Lifetime, explain, find_lifetimes, place
-from opdsl.targets.npu.prune import idle_slots, prune, traces_of
+from opdsl.targets.npu.prune import Rehearsal, idle_slots, prune
 from opdsl.targets.npu.trace import Trace
 from opdsl.targets.npu.tree import Barrier, Block, Buffer, Flag, Node, blocks_of
 
@@ -124,12 +124,12 @@ def synchronise(
     open_ended = unanswered(kept, histories)
     if open_ended:
         kept = [*kept, *answer(program, open_ended)]
-        traces = traces_of(program, [*dependences, *kept], tensors_alias, least)
+        traces = Rehearsal(program, [*dependences, *kept], tensors_alias, least).traces()
         histories = [history_of(trace, missing) for trace in traces]
     left = number_events(kept, histories)
     if any(d.crosses for d in left):
         confine(program, [d for d in kept if d.crosses and d.distance])
-        traces = traces_of(program, [*dependences, *kept], tensors_alias, least)
+        traces = Rehearsal(program, [*dependences, *kept], tensors_alias, least).traces()
         left = number_events(kept, [history_of(trace, missing) for trace in traces])
     for dependence in left:
         if dependence.crosses:

@@ -23,21 +23,49 @@ KINDS = {"run": 0, "set": 1, "wait": 2, "barrier": 3}
 # Scenarios that go by chance: at least, at most, and how many steps of all scenarios are enough, if the last few went
 # nowhere new. So many that any two or three branches are seen each way together.
 CHANCES, MOST_CHANCES, ENOUGH, PATIENCE = 5, 24, 5000, 3
+# What was found superfluous must not be missed in so many further scenarios in a row; one that misses it is added to those
+# that decide. Gives up, and keeps all, after so many.
+CONFIRMATIONS, MOST_COUNTEREXAMPLES = 16, 40
 
 
 def prune(
     program: Block, dependences: Sequence[Dependence], tensors_alias: bool, least: Mapping[Register, int]
 ) -> tuple[list[Dependence], list[Trace]]:
     """Those of the dependences whose flags are in the tree that are needed, and the scenarios that show it."""
-    traces = traces_of(program, dependences, tensors_alias, least)
+    rehearsal = Rehearsal(program, dependences, tensors_alias, least)
+    traces = rehearsal.traces()
     numbers = {id(d): number for number, d in enumerate(dependences, 1)}
     runs = _runs_of(traces, [_encoded(trace, numbers) for trace in traces], len(numbers))
     held = [runs.holds(place) for place in range(len(traces))]
     if not all(held):
         # A scenario asks for more than the dependences say: it cannot tell which of them are needed.
         return list(dependences), [trace for trace, holds in zip(traces, held, strict=True) if holds]
+    seed = MOST_CHANCES
+    for _ in range(MOST_COUNTEREXAMPLES):
+        missing = set(runs.superfluous(_candidates(program, dependences, traces, numbers)))
+        kept = [d for d in dependences if numbers[id(d)] not in missing]
+        counterexample: Trace | None = None
+        for _ in range(CONFIRMATIONS if missing and len(traces) > 1 else 0):
+            seed += 1
+            trace = rehearsal.by_chance(seed)
+            if not _holds(trace, kept):
+                counterexample = trace
+                break
+        if counterexample is None:
+            return kept, traces
+        if not _holds(counterexample, dependences):
+            break
+        traces.append(counterexample)
+        _add(runs, counterexample, _encoded(counterexample, numbers))
+    return list(dependences), traces
+
+
+def _candidates(
+    program: Block, dependences: Sequence[Dependence], traces: Sequence[Trace], numbers: Mapping[int, int]
+) -> list[int]:
+    """The numbers of the dependences that may be left out, last ones first."""
     repeated = _repeated(program)
-    candidates = []
+    found = []
     met = {id(step.dependence) for trace in traces for step in trace.steps if step.dependence is not None}
     for dependence in reversed(dependences):
         if id(dependence) not in met:
@@ -45,9 +73,14 @@ def prune(
         # What runs once costs little, and whether it is needed hangs on which branches were taken together: it stays.
         conditional = isinstance(dependence.after, Branch) or isinstance(dependence.before, Branch)
         if not conditional or id(dependence.block) in repeated:
-            candidates.append(numbers[id(dependence)])
-    missing = set(runs.superfluous(candidates))
-    return [d for d in dependences if numbers[id(d)] not in missing], traces
+            found.append(numbers[id(dependence)])
+    return found
+
+
+def _holds(trace: Trace, dependences: Sequence[Dependence]) -> bool:
+    """Whether the flags of the dependences meet all needs of a scenario."""
+    numbers = {id(d): number for number, d in enumerate(dependences, 1)}
+    return bool(_runs_of([trace], [_encoded(trace, numbers)], len(numbers)).holds(0))
 
 
 def idle_slots(
@@ -89,14 +122,19 @@ def _runs_of(traces: Sequence[Trace], encoded: Sequence[Encoded], flags: int, al
     names = traces[0].names
     scalars = [names.index((core, "S")) for core, _ in names]
     runs = Runs(scalars, flags + 1)
-    for steps, instructions in encoded:
-        needs: list[tuple[int, int, int]] = []
-        for place, step in instructions:
-            for other, number in (step.needs if alone is None else step.alone.get(alone, {})).items():
-                if other != step.agent or names[other][1] != "S":  # the scalar unit's own come in order
-                    needs.append((place, other, number))
-        runs.add(steps, np.array(needs, np.int32).reshape(len(needs), 3))
+    for trace, steps in zip(traces, encoded, strict=True):
+        _add(runs, trace, steps, alone)
     return runs
+
+
+def _add(runs: Runs, trace: Trace, encoded: Encoded, alone: Buffer | None = None) -> None:
+    steps, instructions = encoded
+    needs: list[tuple[int, int, int]] = []
+    for place, step in instructions:
+        for other, number in (step.needs if alone is None else step.alone.get(alone, {})).items():
+            if other != step.agent or trace.names[other][1] != "S":  # the scalar unit's own come in order
+                needs.append((place, other, number))
+    runs.add(steps, np.array(needs, np.int32).reshape(len(needs), 3))
 
 
 def _repeated(program: Block) -> set[int]:
@@ -114,26 +152,39 @@ def _repeated(program: Block) -> set[int]:
     return found
 
 
-def traces_of(
-    program: Block, dependences: Sequence[Dependence], tensors_alias: bool, least: Mapping[Register, int]
-) -> list[Trace]:
-    """Every scenario. `least`: registers with the least that they can hold."""
-    relevant = Relevant(program, least)
-    agents: dict[Agent, int] = {}
-    for dependence in dependences:
-        for name in (dependence.source, dependence.target):
-            agents.setdefault(name, len(agents))
-            agents.setdefault((name[0], "S"), len(agents))
-    _add_agents(program, agents)
-    traces = [Trace(program, scenario, agents, tensors_alias, relevant) for scenario in scenarios(program)]
-    fruitless = 0  # how many in a row went nowhere new
-    for seed in range(1, MOST_CHANCES + 1 if len(traces) > 1 else 1):
-        before = relevant.ways_gone
-        traces.append(Trace(program, Scenario(0, (), seed=seed), agents, tensors_alias, relevant))
-        fruitless = 0 if relevant.ways_gone > before else fruitless + 1
-        if seed >= CHANCES and fruitless >= PATIENCE and sum(len(trace.steps) for trace in traces) > ENOUGH:
-            break
-    return traces
+class Rehearsal:
+    """Runs of a program in the mind. `least`: registers with the least that they can hold."""
+
+    def __init__(
+        self, program: Block, dependences: Sequence[Dependence], tensors_alias: bool, least: Mapping[Register, int]
+    ) -> None:
+        self.program = program
+        self.tensors_alias = tensors_alias
+        self.relevant = Relevant(program, least)
+        self.agents: dict[Agent, int] = {}
+        for dependence in dependences:
+            for name in (dependence.source, dependence.target):
+                self.agents.setdefault(name, len(self.agents))
+                self.agents.setdefault((name[0], "S"), len(self.agents))
+        _add_agents(program, self.agents)
+
+    def _trace(self, scenario: Scenario) -> Trace:
+        return Trace(self.program, scenario, self.agents, self.tensors_alias, self.relevant)
+
+    def by_chance(self, seed: int) -> Trace:
+        return self._trace(Scenario(0, (), seed=seed))
+
+    def traces(self) -> list[Trace]:
+        """Every scenario."""
+        traces = [self._trace(scenario) for scenario in scenarios(self.program)]
+        fruitless = 0  # how many in a row went nowhere new
+        for seed in range(1, MOST_CHANCES + 1 if len(traces) > 1 else 1):
+            before = self.relevant.ways_gone
+            traces.append(self.by_chance(seed))
+            fruitless = 0 if self.relevant.ways_gone > before else fruitless + 1
+            if seed >= CHANCES and fruitless >= PATIENCE and sum(len(trace.steps) for trace in traces) > ENOUGH:
+                break
+        return traces
 
 
 def _add_agents(block: Block, agents: dict[Agent, int]) -> None:

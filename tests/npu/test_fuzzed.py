@@ -1,0 +1,51 @@
+"""Programs that the fuzzer found to go wrong on an emulated chip, made smaller."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import opdsl as od
+
+
+@od.kernel
+def many_branches(
+    numbers: od.Tensor[od.u16, "U"],
+    counts: od.Tensor[od.i64, "C"],
+    x: od.Tensor[od.i16, "N5", "N6", "N7", "N8"],
+    y: od.Tensor[od.f32, "N9", "N10", 3, "N11"],
+    z: od.Tensor[od.bf16, "N12", "N13", "N14", 57],
+    places: od.Tensor[od.i64, "N3", "N4", "N15", 16],
+    z_out: od.Tensor[od.bf16, "N3", "N4", "N16", "N17"],
+    y_out: od.Tensor[od.f32, "N3", "N4", "N18", "N19"],
+    start: od.i64,
+    first: od.i64,
+):
+    for i in od.parallel(range(0, counts.shape[0], 2)):
+        some = od.copy_in(numbers[(i + 1) : (i + 1) + 2], pad=3)
+        od.copy_out(od.cast(some, od.i64) - 1, counts[i : i + 2])
+    for i, j in od.parallel(range(0, places.shape[0], 2), range(0, places.shape[1], 17)):
+        xt = od.copy_in(x[i : i + 2, (j + 1) : (j + 1) + 17, 0:3, 5:21])
+        yt = od.copy_in(y[5:7, i : i + 17, :, start : start + 48 : 3])
+        zt = od.copy_in(z[(j + 5) : (j + 5) + 6 : 3, 5:22, first : first + 3, j : j + 48 : 3])
+        od.copy_out(od.argmax(xt, axis=2, keepdims=True), places[i : i + 2, j : j + 17, 0:1, 0:16])
+        od.copy_out(zt, z_out[i : i + 2, j : j + 17, 0:3, 0:16])
+        od.copy_out(yt, y_out[i : i + 2, j : j + 17, 0:3, 0:16])
+
+
+def test_a_flag_is_needed_where_many_branches_go_one_way() -> None:
+    """A flag was taken out because none of the runs in the mind went that way (fuzz program 300009)."""
+    import ml_dtypes
+
+    random = np.random.default_rng(0)
+    numbers = random.integers(0, 99, 18).astype(np.uint16)
+    x = random.integers(-99, 99, (13, 41, 10, 11)).astype(np.int16)
+    y = random.standard_normal((5, 26, 3, 50)).astype(np.float32)
+    z = random.standard_normal((15, 17, 10, 57)).astype(ml_dtypes.bfloat16)
+    found = {}
+    for target in ("interp", "npu:910b2"):
+        counts = np.zeros(3, np.int64)
+        outs = [np.zeros((2, 34, 1, 16), np.int64), np.zeros((2, 34, 3, 24), z.dtype), np.zeros((2, 34, 2, 17), y.dtype)]
+        many_branches(numbers, counts, x, y, z, *outs, 1, 2, target=target)
+        found[target] = [counts, *outs]
+    for one, other in zip(found["interp"], found["npu:910b2"], strict=True):
+        np.testing.assert_array_equal(one, other)
