@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import opdsl as od
 
@@ -49,3 +50,26 @@ def test_a_flag_is_needed_where_many_branches_go_one_way() -> None:
         found[target] = [counts, *outs]
     for one, other in zip(found["interp"], found["npu:910b2"], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@od.kernel
+def bytes_in_narrow_tiles(
+    a: od.Tensor[od.i8, "K", "M"], b: od.Tensor[od.i8, "K", "N"], c: od.Tensor[od.i32, "M", "N"]
+):
+    K, M = a.shape
+    N = b.shape[1]
+    for i, j in od.parallel(range(0, M, 16), range(0, N, 48)):
+        acc = od.zeros((16, 48), od.i32)
+        for k in od.pipelined(range(0, K, 32), depth=2):
+            acc += od.dot(od.copy_in(a[k : k + 32, i : i + 16]).T, od.copy_in(b[k : k + 32, j : j + 48]))
+        od.copy_out(acc, c[i : i + 16, j : j + 48])
+
+
+@pytest.mark.parametrize("target", ["npu:910b2", "npu:910a"])
+def test_bytes_that_are_turned_while_loaded_take_whole_squares(target: str) -> None:
+    """The second slot of a tile of 48 columns was written by the load of the first (fuzz program 310034)."""
+    random = np.random.default_rng(1)
+    a, b = (random.integers(-9, 9, (200, n)).astype(np.int8) for n in (40, 100))
+    found = np.zeros((40, 100), np.int32)
+    bytes_in_narrow_tiles(a, b, found, target=target)
+    np.testing.assert_array_equal(found, a.astype(np.int32).T @ b.astype(np.int32))

@@ -312,9 +312,11 @@ class Dots:
         size = a.dtype.bytes
         with self.e.on(self.core):
             for part in total.parts:
-                height, width = _up(part.rows, FRACTAL), _up(part.columns, FRACTAL)
                 half = self.chip.buffers["L0A"] // 2
                 unit = max(FRACTAL, BLOCK // size)
+                # What is turned while it is loaded comes in squares: bytes in 32 rows or columns at least.
+                height = _up(part.rows, unit if a.swapped else FRACTAL)
+                width = _up(part.columns, FRACTAL if b.swapped else unit)
                 most = max(unit, half // (max(height, width) * size) // unit * unit)
                 deep = _up(depth, unit)
                 pieces = -(-depth // most)
