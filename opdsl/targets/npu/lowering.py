@@ -7,6 +7,7 @@ every n-th of its iterations.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -471,18 +472,41 @@ class Lowering:
                 first = self.s.add(self.s.mul(first, several), self.parameters.register("sub_block_idx"))
                 step = self.s.mul(step, several)
             with self.e.loop(first, total, step, name="tile", slots=slots, independent=True) as number:
-                rest: Operand = number
-                places: list[Operand] = []
-                for count, (start, _, stride) in zip(reversed(counts), reversed(ranges), strict=True):
-                    index = self.s.mod(rest, count) if len(places) < len(counts) - 1 else rest
-                    rest = self.s.div(rest, count)
-                    places.insert(0, self.s.add(start, self.s.mul(index, stride)))
-                for argument, place in zip(body.arguments, places, strict=True):
-                    self.values[argument] = place
+                for argument, index, (start, _, stride) in zip(
+                    body.arguments, self._indices(number, counts), ranges, strict=True
+                ):
+                    self.values[argument] = self.s.add(start, self.s.mul(index, stride))
                 self.region(body)
         else:
             self._nest(list(zip(ranges, counts, strict=True)), body, [], slots)
         self.depth -= 1
+
+    def _indices(self, number: Operand, counts: Sequence[Operand]) -> list[Operand]:
+        """The place in each dim of a grid that an iteration's number stands for: row-major, the last dim fastest.
+
+        Where there are products, the last two dims go in bands of as many columns as make the tiles that the cores work
+        on at once about a square: those read the fewest rows and columns, and find them in L2.
+        """
+        s = self.s
+        indices: list[Operand] = []
+        rest = number
+        if self.eligible and len(counts) > 1:
+            rows, columns = counts[-2:]
+            if len(counts) > 2:
+                area = s.mul(rows, columns)
+                number, rest = s.mod(rest, area), s.div(rest, area)
+            wide = round(math.sqrt(self.chip.cores[self.chip.kinds[0]]))
+            band = s.div(number, s.mul(rows, wide))
+            inside = s.sub(number, s.mul(band, s.mul(rows, wide)))
+            first = s.mul(band, wide)
+            width = s.min(s.sub(columns, first), wide)
+            indices = [s.div(inside, width), s.add(first, s.mod(inside, width))]
+            counts = counts[:-2]
+        for place, count in enumerate(reversed(counts)):
+            outermost = place == len(counts) - 1
+            indices.insert(0, rest if outermost else s.mod(rest, count))
+            rest = rest if outermost else s.div(rest, count)
+        return indices
 
     def _nest(
         self,
