@@ -73,3 +73,47 @@ def test_bytes_that_are_turned_while_loaded_take_whole_squares(target: str) -> N
     found = np.zeros((40, 100), np.int32)
     bytes_in_narrow_tiles(a, b, found, target=target)
     np.testing.assert_array_equal(found, a.astype(np.int32).T @ b.astype(np.int32))
+
+
+@od.kernel
+def carried_by_a_while(x: od.Tensor[od.f32, 3, 7], y: od.Tensor[od.f32, 3, 7], last: od.Tensor[od.f32, 2], times: od.i32):
+    t = od.copy_in(x[0:3, 0:7])
+    total = od.zeros((3, 7), od.f32)
+    n = od.i32(0)
+    while (n < times) & (od.max(total) < 100.0):
+        total = (t + total) - total * 0.5
+        od.copy_out(od.cast(n, od.f32), last[1])
+        n = n + 1
+    od.copy_out(total, y[0:3, 0:7])
+
+
+@pytest.mark.parametrize("times", [0, 1, 2, 5])
+@pytest.mark.parametrize("target", ["npu:910b2", "npu:910a"])
+def test_iterations_of_a_while_come_in_order(target: str, times: int) -> None:
+    """Nothing made one iteration wait for the one before (fuzz programs 310050, 310054)."""
+    x = np.random.default_rng(2).standard_normal((3, 7)).astype(np.float32)
+    found = {}
+    for name in ("interp", target):
+        outs = [np.zeros((3, 7), np.float32), np.full(2, -1, np.float32)]
+        carried_by_a_while(x, *outs, times, target=name)
+        found[name] = outs
+    for one, other in zip(found["interp"], found[target], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@od.kernel
+def gathered_and_cut(x: od.Tensor[od.f16, "A", "B"], places: od.Tensor[od.i32, 16], y: od.Tensor[od.f16, 16, 9]):
+    rows = od.copy_in(places[0:16])
+    t = od.copy_in(x[rows, 1:10], pad=7)
+    od.copy_out(od.clamp(t, -4, 8), y[0:16, 0:9])
+
+
+@pytest.mark.parametrize("target", ["npu:910b2", "npu:910a"])
+def test_gathered_rows_that_stick_out_end_in_the_pad(target: str) -> None:
+    """The last block of a gathered row that is cut off held nothing behind its end (fuzz program 310047)."""
+    x = np.random.default_rng(3).standard_normal((20, 9)).astype(np.float16)
+    places = np.arange(16, dtype=np.int32) * 2 - 3
+    found, wanted = np.zeros((2, 16, 9), np.float16)
+    gathered_and_cut(x, places, found, target=target)
+    gathered_and_cut(x, places, wanted, target="interp")
+    np.testing.assert_array_equal(found, wanted)

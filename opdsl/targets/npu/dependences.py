@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from opdsl.targets.npu.tree import Access, Barrier, Block, Buffer, Flag, Instruction, Loop, Node, blocks_of
+from opdsl.targets.npu.tree import Access, Barrier, Block, Buffer, Flag, Instruction, Loop, Node, While, blocks_of
 
 AHEAD = 4  # sets of a flag between cores that may be ahead of its waits
 Agent = tuple[str, str]  # a core and one of its pipes
@@ -122,7 +122,7 @@ class Finder:
         self.overlaps = overlaps
         self.found: list[Dependence] = []
 
-    def visit(self, block: Block, loop: Loop | None) -> list[tuple[Agent, Access]]:
+    def visit(self, block: Block, loop: Loop | While | None) -> list[tuple[Agent, Access]]:
         """Notes the dependences of a block; gives all accesses in it. `loop` is the one whose body it is."""
         leaves: list[_Leaf] = []
         for place, node in enumerate(block.nodes):
@@ -130,12 +130,12 @@ class Finder:
                 for agent in agents_of(node):
                     leaves += [_Leaf(agent, access, place) for access in node.accesses]
             for inner in blocks_of(node):
-                deeper = self.visit(inner, node if isinstance(node, Loop) else None)
+                deeper = self.visit(inner, node if isinstance(node, Loop | While) else None)
                 leaves += [_Leaf(agent, access, place) for agent, access in deeper]
         self._between(block, leaves, loop)
         return list(dict.fromkeys((leaf.agent, leaf.access) for leaf in leaves))
 
-    def _between(self, block: Block, leaves: Sequence[_Leaf], loop: Loop | None) -> None:
+    def _between(self, block: Block, leaves: Sequence[_Leaf], loop: Loop | While | None) -> None:
         by_memory: dict[Buffer | str, list[_Leaf]] = {}
         for leaf in leaves:
             by_memory.setdefault(self.overlaps.key(leaf.access.memory), []).append(leaf)
@@ -158,7 +158,7 @@ class Finder:
                         needed[earlier.agent] = time
         self._note(block, needs, loop)
 
-    def _distance(self, earlier: _Leaf, later: _Leaf, loop: Loop | None) -> tuple[int | None, bool]:
+    def _distance(self, earlier: _Leaf, later: _Leaf, loop: Loop | While | None) -> tuple[int | None, bool]:
         """How many iterations lie between, and whether their events are numbered by the loop's slot."""
         first, second = earlier.access.memory, later.access.memory
         rotates = isinstance(first, Buffer) and first is second and loop is not None and first.rotates is loop
@@ -179,7 +179,7 @@ class Finder:
         self,
         block: Block,
         needs: dict[tuple[int, Agent], dict[Agent, tuple[int, int, bool]]],
-        loop: Loop | None,
+        loop: Loop | While | None,
     ) -> None:
         known: dict[tuple[Agent, Agent], tuple[int, int]] = {}
         for final in (False, True) if loop is not None else (True,):
@@ -199,7 +199,7 @@ class Finder:
                                 block.nodes[after],
                                 block.nodes[place],
                                 -distance,
-                                loop if rotates else None,
+                                loop if rotates and isinstance(loop, Loop) else None,
                             )
                         )
 

@@ -216,8 +216,7 @@ class _Writer:
             if then or otherwise:
                 body.append(If(node.condition, then, otherwise, node.location))
         elif isinstance(node, While):
-            before, inner = self.block(node.before), self.block(node.body)
-            body.append(ProgramWhile(before, node.condition, inner, node.location))
+            body.append(ProgramWhile([], node.condition, self.block(node.body), node.location))
 
     @staticmethod
     def _is_work(node: Node) -> bool:

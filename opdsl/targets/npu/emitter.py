@@ -48,7 +48,7 @@ class Emitter:
         self.program = Block()
         self.prologue = Block()  # goes before all of the program
         self._blocks: list[Block] = [self.program]
-        self.loops: list[Loop] = []
+        self.loops: list[Loop | While] = []
         self._groups = 0
         self.in_place: list[tuple[Buffer, Buffer, int]] = []  # (result, operand, group): may be the same memory
         self.location: Location = UNKNOWN
@@ -74,7 +74,7 @@ class Emitter:
         self, space: str, bytes: int, name: str, shape: tuple[int, ...] = (), dtype: str = "", slots: int = 1
     ) -> Buffer:
         """A buffer that is made here. With `slots` above 1 it rotates with the innermost loop that does."""
-        rotates = next((loop for loop in reversed(self.loops) if loop.slots > 1), None) if slots > 1 else None
+        rotates = self.turning_loop() if slots > 1 else None
         return Buffer(
             name,
             space,
@@ -86,6 +86,10 @@ class Emitter:
             rotates,
             made_in=tuple(self.loops),
         )
+
+    def turning_loop(self) -> Loop | None:
+        """The innermost loop around with several slots."""
+        return next((loop for loop in reversed(self.loops) if isinstance(loop, Loop) and loop.slots > 1), None)
 
     # --- control
 
@@ -134,11 +138,14 @@ class Emitter:
             yield
 
     @contextmanager
-    def while_(self) -> Iterator[While]:
-        """Fill `node.before` and `node.body` by `block`, and set `node.condition`."""
-        node = While(0, location=self.location)
+    def while_(self, condition: Register) -> Iterator[None]:
+        """The body, which must set the condition anew."""
+        node = While(condition, location=self.location)
         self.append(node)
-        yield node
+        self.loops.append(node)
+        with self.block(node.body):
+            yield
+        self.loops.pop()
 
     @contextmanager
     def on(self, core: str) -> Iterator[None]:

@@ -609,19 +609,20 @@ class Lowering:
     def _op_while(self, op: Op) -> None:
         condition, body = op.regions
         homes = [self._home(o, v) for o, v in zip(op.operands, op.results, strict=True)]
-        with self.e.while_() as node:
-            for region in (condition, body):
-                for argument, home in zip(region.arguments, homes, strict=True):
-                    self.values[argument] = home
-            outer = self.e.loops
-            self.e.loops = [*outer, node]  # type: ignore[list-item]
-            with self.e.block(node.before):
-                (found,) = self.region(condition)
-                assert isinstance(found, Register | int)
-                node.condition = found
-            with self.e.block(node.body):
-                self._carry(homes, self.region(body))
-            self.e.loops = outer
+        for region in (condition, body):
+            for argument, home in zip(region.arguments, homes, strict=True):
+                self.values[argument] = home
+        goes_on = self.s.register("i64", "goes_on")
+
+        def test() -> None:
+            (found,) = self.region(condition)
+            assert isinstance(found, Register | int)
+            self.s.move(goes_on, found)
+
+        test()  # once before the loop and once at the end of its body, so that one block holds all of an iteration
+        with self.e.while_(goes_on):
+            self._carry(homes, self.region(body))
+            test()
         for result, home in zip(op.results, homes, strict=True):
             self.values[result] = home
 

@@ -161,7 +161,7 @@ class Trace:
         self._scenario = scenario
         self._alias = tensors_alias
         self._counts = [0] * len(agents)
-        self._iterations: dict[Loop, int] = {}
+        self._iterations: dict[Loop | While, int] = {}
         self._parallel: list[tuple[int, int]] = []
         self._inside = 0  # loops over elements
         self._long = 0  # loops that run often
@@ -221,9 +221,12 @@ class Trace:
             self._depth -= 1
         elif isinstance(node, While):
             for _ in range(self._wanted(node)):
-                self._block(node.before)
+                self._turns.append(self._iterations.setdefault(node, 0))
+                self._forget(node)  # it stands for any iteration
                 self._block(node.body)
-            self._block(node.before)
+                self._turns.pop()
+                self._iterations[node] += 1
+            self._forget(node)
 
     def _wanted_way(self, node: Branch) -> bool:
         """The way to go at a branch; by chance, rather where no run went yet."""
@@ -278,9 +281,10 @@ class Trace:
         if not exactly:
             self._forget(node)
 
-    def _forget(self, node: Loop) -> None:
+    def _forget(self, node: Loop | While) -> None:
         """What a loop that stands for one of more iterations may have done to registers."""
-        self._assumed.forget(node.register)
+        if isinstance(node, Loop):
+            self._assumed.forget(node.register)
         for register in self._relevant.assigned(node):
             self._assumed.forget(register)
 

@@ -184,8 +184,10 @@ class Transfers:
             copy()
         elif access.gathers:
             self.t.fill(result, pad)
+            self.pad = pad
             with self.e.if_(access.some):
                 copy()
+            self.pad = None
         else:
             with self.e.if_(access.whole) as branch:
                 copy()
@@ -241,7 +243,7 @@ class Transfers:
     def rotate(self, tile: UbTile) -> None:
         """Lets a copy out overlap the next iteration, which then computes into another slot."""
         buffer = tile.place.buffer
-        inner = next((loop for loop in reversed(self.e.loops) if loop.slots > 1), None)
+        inner = self.e.turning_loop()
         if inner is not None and buffer.rotates is None and inner in buffer.made_in:
             buffer.rotates, buffer.slots = inner, inner.slots
 

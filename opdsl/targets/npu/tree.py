@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from opdsl.ir.core import UNKNOWN, Location
 from opdsl.npu.program import Operand
@@ -32,7 +32,7 @@ class Buffer:
     slots: int = 1
     rotates: Loop | None = None
     address: int = -1
-    made_in: tuple[Loop, ...] = ()  # the loops around the place where it was made, outermost first
+    made_in: tuple[Loop | While, ...] = ()  # the loops around the place where it was made, outermost first
 
     @property
     def size(self) -> int:
@@ -108,13 +108,13 @@ class Branch(Node):
 
 @dataclass(eq=False)
 class While(Node):
-    """Runs `before`, and `body` as long as `condition` was found true then."""
+    """Runs `body` as long as a register, which the body sets anew at its end, is not 0."""
 
     condition: Any
-    before: Block = field(default_factory=Block)
     body: Block = field(default_factory=Block)
-    cores: str = "both"
-    slots: int = 1
+    slots: ClassVar[int] = 1
+    independent: ClassVar[bool] = False
+    internal: ClassVar[bool] = False
 
 
 @dataclass(eq=False)
@@ -143,7 +143,7 @@ def blocks_of(node: Node) -> tuple[Block, ...]:
     if isinstance(node, Branch):
         return (node.then, node.otherwise)
     if isinstance(node, While):
-        return (node.before, node.body)
+        return (node.body,)
     return ()
 
 
