@@ -15,7 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .check import check_program
+from .check import Refused, check_program
 from .sections import generate
 from .shrink import shrink
 from .worker import Check, Outcome, run_isolated
@@ -113,6 +113,7 @@ def run(options: argparse.Namespace) -> int:
         done = set(json.loads(options.state.read_text()))
     seeds = [s for s in range(options.seed, options.seed + options.count) if s not in done]
     failures: list[Outcome] = []
+    refused: list[Outcome] = []
     started = last = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as directory:
         folder = Path(directory)
@@ -122,12 +123,14 @@ def run(options: argparse.Namespace) -> int:
             nonlocal last
             for outcome in run_isolated(check, seeds[number :: options.jobs]):
                 done.add(outcome.item)
-                if outcome.failure:
+                if outcome.kind == Refused.__name__:
+                    refused.append(outcome)
+                elif outcome.failure:
                     failures.append(outcome)
                     report(outcome, options, targets, folder)
                 if time.monotonic() - last > 15:
                     last = time.monotonic()
-                    print(f"{len(done)} programs, {len(failures)} failures, {last - started:.0f} s", flush=True)
+                    print(f"{len(done)} programs, {len(failures)} failures, {len(refused)} refused, {last - started:.0f} s", flush=True)
                     if options.state:
                         options.state.write_text(json.dumps(sorted(done)))
 
@@ -140,8 +143,11 @@ def run(options: argparse.Namespace) -> int:
         options.state.write_text(json.dumps(sorted(done)))
     seconds = time.monotonic() - started
     print(
-        f"{len(seeds)} programs from seed {options.seed} on {', '.join(targets)}: {len(failures)} failures, {seconds:.0f} s"
+        f"{len(seeds)} programs from seed {options.seed} on {', '.join(targets)}: {len(failures)} failures, "
+        f"{len(refused)} refused, {seconds:.0f} s"
     )
+    for outcome in refused:
+        print(f"  seed {outcome.item}: {outcome.failure.splitlines()[0][:150]}")
     for outcome in failures:
         print(f"  seed {outcome.item}: {outcome.failure.splitlines()[0][:150]}")
     return 1 if failures else 0

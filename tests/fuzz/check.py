@@ -11,6 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from opdsl.lang.errors import CompileError
 from opdsl.runtime.arrays import describe
 from opdsl.targets.interp.errors import RaceError
 from opdsl.targets.interp.values import NUMPY_DTYPES
@@ -21,6 +22,10 @@ from .values import dtype_named
 Array = np.ndarray[Any, np.dtype[Any]]
 
 SPECIAL = (0.0, -0.0, np.inf, -np.inf, np.nan, 1e-42, -1e-39, 6e-8, 3e38, -65504.0, 448.0, 57344.0, 1e-7, 0.5, 1.5, 2.5)
+
+
+class Refused(Exception):
+    """The target says of a program, by a CompileError, that it cannot compile it: emulated chips have such limits."""
 
 
 class Difference(AssertionError):
@@ -151,6 +156,8 @@ def check_program(path: Path, targets: Sequence[str], strict: bool = False, spar
                 try:
                     found = arguments.run(kernel, target)
                 except Exception as error:
+                    if target.startswith("npu") and isinstance(error, CompileError):
+                        raise Refused(f"{target}, run {number}: {error}") from error
                     if target.startswith("npu"):  # its errors are made of hazards, not of a text
                         raise Difference(f"{target}, run {number}: {type(error).__name__}: {error}") from error
                     raise type(error)(f"{target}, run {number}: {error}") from error

@@ -24,8 +24,8 @@ KINDS = {"run": 0, "set": 1, "wait": 2, "barrier": 3}
 # nowhere new. So many that any two or three branches are seen each way together.
 CHANCES, MOST_CHANCES, ENOUGH, PATIENCE = 5, 24, 5000, 3
 # What was found superfluous must not be missed in so many further scenarios in a row; one that misses it is added to those
-# that decide. Gives up, and keeps all, after so many.
-CONFIRMATIONS, MOST_COUNTEREXAMPLES = 16, 40
+# that decide. Fewer of them, where they are long; gives up, and keeps all, after so many that miss it.
+CONFIRMATIONS, FEWEST_CONFIRMATIONS, CONFIRMING_STEPS, MOST_COUNTEREXAMPLES = 16, 4, 50_000, 40
 
 
 def prune(
@@ -45,9 +45,13 @@ def prune(
         missing = set(runs.superfluous(_candidates(program, dependences, traces, numbers)))
         kept = [d for d in dependences if numbers[id(d)] not in missing]
         counterexample: Trace | None = None
-        for _ in range(CONFIRMATIONS if missing and len(traces) > 1 else 0):
+        steps = 0
+        for number in range(CONFIRMATIONS if missing and len(traces) > 1 else 0):
+            if number >= FEWEST_CONFIRMATIONS and steps > CONFIRMING_STEPS:
+                break
             seed += 1
             trace = rehearsal.by_chance(seed)
+            steps += len(trace.steps)
             if not _holds(trace, kept):
                 counterexample = trace
                 break
