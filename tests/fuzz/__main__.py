@@ -130,7 +130,8 @@ def run(options: argparse.Namespace) -> int:
                     report(outcome, options, targets, folder)
                 if time.monotonic() - last > 15:
                     last = time.monotonic()
-                    print(f"{len(done)} programs, {len(failures)} failures, {len(refused)} refused, {last - started:.0f} s", flush=True)
+                    counts = f"{len(failures)} failures, {len(refused)} refused"
+                    print(f"{len(done)} programs, {counts}, {last - started:.0f} s", flush=True)
                     if options.state:
                         options.state.write_text(json.dumps(sorted(done)))
 
