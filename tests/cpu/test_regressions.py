@@ -256,3 +256,18 @@ def carried_under_another_shape(x: od.Tensor[od.f32, 5, 16], y: od.Tensor[od.f32
 
 def test_a_carried_tile_read_under_another_shape(target: str) -> None:
     agree(target, carried_under_another_shape, numbers(5, 16), np.zeros((5, 16), np.float32), np.zeros(80, np.float32))
+
+
+@od.kernel
+def one_constant_of_two_dtypes(x: od.Tensor["T", "N"], y: od.Tensor[od.f32, "N"], z: od.Tensor[od.f32, "N"]):
+    for i in od.parallel(range(0, x.shape[0], 64)):
+        t = od.copy_in(x[i:i + 64])
+        od.copy_out(od.maximum(od.cast(t, od.f32), -3.0), y[i:i + 64])
+        od.copy_out(od.cast(t * -3.0, od.f32), z[i:i + 64])
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16])
+def test_a_constant_of_two_dtypes_is_of_each_by_itself(target: str, dtype: Any) -> None:
+    """The lanes of an f32 constant stood for those of an f16 one, and the product was not rounded (fuzz 201332)."""
+    x = (3 * np.random.default_rng(5).standard_normal(200)).astype(dtype)
+    agree(target, one_constant_of_two_dtypes, x, np.zeros(200, np.float32), np.zeros(200, np.float32))

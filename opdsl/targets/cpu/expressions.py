@@ -90,7 +90,7 @@ class Expressions:
         """The register in all lanes."""
         if register.vector:
             return register
-        key = ("vector", register.text, register.lane_step, self.loops.lanes)
+        key = ("vector", register.text, register.dtype, register.lane_step, self.loops.lanes)
         known = self.code.recall(key)
         if known is not None:
             return known
