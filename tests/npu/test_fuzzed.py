@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import opdsl as od
+from opdsl.targets.npu import prune
+from opdsl.targets.npu.trace import Scenario
 
 
 @od.kernel
@@ -116,4 +118,24 @@ def test_gathered_rows_that_stick_out_end_in_the_pad(target: str) -> None:
     found, wanted = np.zeros((2, 16, 9), np.float16)
     gathered_and_cut(x, places, found, target=target)
     gathered_and_cut(x, places, wanted, target="interp")
+    np.testing.assert_array_equal(found, wanted)
+
+
+@od.kernel
+def bools_one_by_one(x: od.Tensor[od.bool, "A", "B", 4, "C"], y: od.Tensor[od.f32, "M", "N", 4], least: od.f32):
+    M, N, _ = y.shape
+    for i, j in od.parallel(range(0, M, 8), range(0, N, 17)):
+        t = od.copy_in(x[j : j + 8, (i - 1) : (i - 1) + 17, :, 0])
+        od.copy_out(od.where(t > least, t, least), y[i : i + 8, j : j + 17, :])
+
+
+@pytest.mark.parametrize("way", [True, False])
+def test_flags_of_a_branch_that_no_run_in_the_mind_took_stay(monkeypatch: pytest.MonkeyPatch, way: bool) -> None:
+    """A flag between iterations counted as seen since it is set before the program (fuzz program 320027)."""
+    monkeypatch.setattr(prune, "scenarios", lambda program: [Scenario(2, (way,))])
+    kernel = od.kernel(bools_one_by_one.function)  # compiled anew
+    x = np.random.default_rng(4).random((40, 30, 4, 5)) > 0.5
+    found, wanted = np.zeros((2, 17, 30, 4), np.float32)
+    kernel(x, found, 0.3, target="npu:910b2")
+    kernel(x, wanted, 0.3, target="interp")
     np.testing.assert_array_equal(found, wanted)

@@ -17,12 +17,12 @@ from opdsl._npu_order import Runs
 from opdsl.npu.program import Register
 from opdsl.targets.npu.dependences import Agent, Dependence, agents_of
 from opdsl.targets.npu.trace import Relevant, Scenario, Step, Trace, scenarios
-from opdsl.targets.npu.tree import Block, Branch, Buffer, Instruction, Loop, While, blocks_of
+from opdsl.targets.npu.tree import Block, Branch, Buffer, Instruction, Loop, While, blocks_of, instructions
 
 KINDS = {"run": 0, "set": 1, "wait": 2, "barrier": 3}
 # Scenarios that go by chance: at least, at most, and how many steps of all scenarios are enough, if the last few went
-# nowhere new. So many that any two or three branches are seen each way together.
-CHANCES, MOST_CHANCES, ENOUGH, PATIENCE = 5, 24, 5000, 3
+# nowhere new: a few more where instructions are left that no run came to. So many that any two or three branches are seen each way together.
+CHANCES, MOST_CHANCES, ENOUGH, PATIENCE, MOST_PATIENCE = 5, 40, 5000, 3, 10
 # What was found superfluous must not be missed in so many further scenarios in a row; one that misses it is added to those
 # that decide. Fewer of them, where they are long; gives up, and keeps all, after so many that miss it.
 CONFIRMATIONS, FEWEST_CONFIRMATIONS, CONFIRMING_STEPS, MOST_COUNTEREXAMPLES = 16, 4, 50_000, 40
@@ -67,18 +67,39 @@ def prune(
 def _candidates(
     program: Block, dependences: Sequence[Dependence], traces: Sequence[Trace], numbers: Mapping[int, int]
 ) -> list[int]:
-    """The numbers of the dependences that may be left out, last ones first."""
+    """The numbers of the dependences that may be left out, last ones first: not those of what no run came to."""
     repeated = _repeated(program)
+    visited = {node for trace in traces for node in trace.visited}
+    unseen: dict[int, set[Agent]] = {}
+    _note_unseen(program, visited, unseen)
     found = []
-    met = {id(step.dependence) for trace in traces for step in trace.steps if step.dependence is not None}
+    steps = (step for trace in traces for step in trace.steps if step.dependence is not None and not step.outside)
+    met = {id(step.dependence) for step in steps}
     for dependence in reversed(dependences):
-        if id(dependence) not in met:
+        if id(dependence) not in met or dependence.source in unseen.get(id(dependence.after), ()):
             continue  # nothing is known of it
+        if dependence.target in unseen.get(id(dependence.before), ()):
+            continue
         # What runs once costs little, and whether it is needed hangs on which branches were taken together: it stays.
         conditional = isinstance(dependence.after, Branch) or isinstance(dependence.before, Branch)
         if not conditional or id(dependence.block) in repeated:
             found.append(numbers[id(dependence)])
     return found
+
+
+def _note_unseen(block: Block, visited: set[Instruction], unseen: dict[int, set[Agent]]) -> set[Agent]:
+    """Notes for each statement the pipes that have instructions in it which no run came to; gives those of the block."""
+    total: set[Agent] = set()
+    for node in block.nodes:
+        found: set[Agent] = set()
+        if isinstance(node, Instruction) and node not in visited:
+            found.update(agents_of(node))
+        for inner in blocks_of(node):
+            found |= _note_unseen(inner, visited, unseen)
+        if found:
+            unseen[id(node)] = found
+        total |= found
+    return total
 
 
 def _holds(trace: Trace, dependences: Sequence[Dependence]) -> bool:
@@ -181,12 +202,16 @@ class Rehearsal:
     def traces(self) -> list[Trace]:
         """Every scenario."""
         traces = [self._trace(scenario) for scenario in scenarios(self.program)]
+        everything = set(instructions(self.program))
+        visited = {node for trace in traces for node in trace.visited}
         fruitless = 0  # how many in a row went nowhere new
         for seed in range(1, MOST_CHANCES + 1 if len(traces) > 1 else 1):
-            before = self.relevant.ways_gone
+            before = self.relevant.ways_gone, len(visited)
             traces.append(self.by_chance(seed))
-            fruitless = 0 if self.relevant.ways_gone > before else fruitless + 1
-            if seed >= CHANCES and fruitless >= PATIENCE and sum(len(trace.steps) for trace in traces) > ENOUGH:
+            visited |= traces[-1].visited
+            fruitless = 0 if (self.relevant.ways_gone, len(visited)) > before else fruitless + 1
+            enough = fruitless >= PATIENCE and sum(len(trace.steps) for trace in traces) > ENOUGH
+            if seed >= CHANCES and enough and (visited >= everything or fruitless >= MOST_PATIENCE):
                 break
         return traces
 

@@ -61,6 +61,7 @@ class Step:
     needs: dict[int, int] = field(default_factory=dict)  # agent -> the number of its steps that must be done
     dependence: Dependence | None = None
     slot: int = 0
+    outside: bool = False  # a flag between iterations that is set before them all, or waited for after them all
     alone: dict[Buffer, dict[int, int]] = field(default_factory=dict)  # needs if a rotating buffer had one slot
 
 
@@ -154,6 +155,7 @@ class Trace:
         relevant: Relevant,
     ) -> None:
         self.steps: list[Step] = []
+        self.visited: set[Instruction] = set()
         self._relevant = relevant
         self._chance = random.Random(scenario.seed)
         self._assumed = Assumptions(relevant.least, self._chance)
@@ -202,7 +204,7 @@ class Trace:
             elif node.dependence.loop is None:
                 slot = 0
             kind = "set" if node.set else "wait"
-            self.steps.append(Step(self.agents[agent], kind, {}, node.dependence, slot))
+            self.steps.append(Step(self.agents[agent], kind, {}, node.dependence, slot, node.slot is not None))
         elif isinstance(node, Barrier):
             if (node.core, node.pipe) in self.agents:
                 self.steps.append(Step(self.agents[(node.core, node.pipe)], "barrier", {}, node.dependence))
@@ -316,6 +318,7 @@ class Trace:
         return self._near[interval]
 
     def _instruction(self, agent: int, node: Instruction) -> None:
+        self.visited.add(node)
         self._counts[agent] += 1
         number = self._counts[agent]
         step = Step(agent, "run")
