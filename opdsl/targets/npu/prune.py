@@ -21,7 +21,8 @@ from opdsl.targets.npu.tree import Block, Branch, Buffer, Instruction, Loop, Whi
 
 KINDS = {"run": 0, "set": 1, "wait": 2, "barrier": 3}
 # Scenarios that go by chance: at least, at most, and how many steps of all scenarios are enough, if the last few went
-# nowhere new: a few more where instructions are left that no run came to. So many that any two or three branches are seen each way together.
+# nowhere new: a few more where instructions are left that no run came to. So many that any two or three branches are seen
+# each way together.
 CHANCES, MOST_CHANCES, ENOUGH, PATIENCE, MOST_PATIENCE = 5, 40, 5000, 3, 10
 # What was found superfluous must not be missed in so many further scenarios in a row; one that misses it is added to those
 # that decide. Fewer of them, where they are long; gives up, and keeps all, after so many that miss it.
