@@ -39,7 +39,6 @@ OD_NOINLINE void dot_block(const typename dot_config<T>::element* a, i64 a_row_s
     vector right[V];
     OD_UNROLL for (int v = 0; v < V; v++) {
       right[v] = dot_load(b + v * L);
-      // The panels stream from L2 faster than the hardware prefetcher brings them.
     }
     b += b_k_stride;
     OD_UNROLL for (int r = 0; r < R; r++) {

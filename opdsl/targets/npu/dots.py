@@ -137,7 +137,7 @@ class Dots:
         e, s = self.e, self.s
         assert isinstance(op.result.type, TileType)
         dtype = op.result.type.dtype
-        rotates = any(loop.slots > 1 for loop in e.loops)
+        rotates = e.turning_loop() is not None
         index = op.attributes["index"]
         base: Operand = 0
         whole: Operand = 1
@@ -223,7 +223,7 @@ class Dots:
         made = layout(tile.shape)
         # A row or a column is dense: seen as rows of the pitch that it has.
         pitch = made.pitch if rows > 1 and columns > 1 else 1 if columns == 1 else columns
-        slots = 2 if any(loop.slots > 1 for loop in self.e.loops) else 1
+        slots = 2 if self.e.turning_loop() is not None else 1
         result = self._l1(rows, columns, dtype, tile.place.buffer.name, slots)
         size = dtype.bytes
         if self.chip.split:
@@ -292,7 +292,7 @@ class Dots:
         """Room for a sum. `dtype` is f32 or i32; `loops`: products are added to it in loops."""
         most = self.chip.buffers["L0A"] // 2 // (FRACTAL * 4)
         parts: list[Part] = []
-        slots = 2 if any(loop.slots > 1 for loop in self.e.loops) else 1
+        slots = 2 if self.e.turning_loop() is not None else 1
         for row in range(0, rows, most):
             for column in range(0, columns, most):
                 height, width = min(most, rows - row), min(most, columns - column)
@@ -320,7 +320,7 @@ class Dots:
                 most = max(unit, half // (max(height, width) * size) // unit * unit)
                 deep = _up(depth, unit)
                 pieces = -(-depth // most)
-                rotates = pieces % 2 == 1 and any(loop.slots > 1 for loop in self.e.loops)
+                rotates = pieces % 2 == 1 and self.e.turning_loop() is not None
                 left = [self._l0("L0A", height * min(most, deep) * size, a, rotates and pieces == 1)]
                 right = [self._l0("L0B", width * min(most, deep) * size, b, rotates and pieces == 1)]
                 if pieces > 1:
@@ -425,7 +425,7 @@ class Dots:
     def drain(self, total: Sum, name: str) -> UbTile:
         """The sum as a tile of the vector core."""
         # On coupled chips the vector unit itself fetches the sum: a second slot would let nothing overlap.
-        slots = 2 if self.chip.split and any(loop.slots > 1 for loop in self.e.loops) else 1
+        slots = 2 if self.chip.split and self.e.turning_loop() is not None else 1
         result = self.t.new(total.dtype, (total.rows, total.columns), name, slots)
         if isinstance(total.fresh, int) and total.fresh == 0:
             self._drain(total, result, slots)

@@ -172,7 +172,7 @@ class Transfers:
     ) -> Tile:
         dtype = tensor.type.dtype
         stored = t.u8 if dtype.is_bool else dtype
-        rotates = any(loop.slots > 1 for loop in self.e.loops)
+        rotates = self.e.turning_loop() is not None
         result = self.t.new(stored, shape, name, 2 if rotates else 1)
         access = self._resolve(tensor, index, places, result, known)
         self.groups = self.e.new_group()
