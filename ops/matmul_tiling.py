@@ -44,7 +44,7 @@ def tile(m: int, n: int, k: int, dtype: np.dtype[Any], unit: str, on_cpu: bool) 
     if dtype == np.float32 and min(m, n, k) > LARGE:
         columns, depth = COLUMNS, 2 * DEPTH
     if dtype.itemsize == 2:
-        depth = HALF_DEPTH
+        columns, depth = WIDE if n > COLUMNS else COLUMNS, HALF_DEPTH
         if n > WIDE and (k <= HALF_KEPT or m <= ROWS):
             columns = HALF_COLUMNS
     return {"BM": _covering(m, rows), "BN": _covering(n, columns), "BK": _covering(k, depth)}

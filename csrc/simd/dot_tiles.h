@@ -105,33 +105,40 @@ OD_NOINLINE void tiles_block(const i32* a, i64 a_row_stride, i64 lower, const i3
   } else {
     asm volatile("tilezero %tmm0\n\ttilezero %tmm1\n\ttilezero %tmm2\n\ttilezero %tmm3");
   }
-  // 0, 1: rows of A; 2: B; 3, 4: the strides.
-#define OD_LOAD_A "tileloadd (%0,%3,1), %%tmm4\n\ttileloadd (%1,%3,1), %%tmm5\n\t"
-#define OD_LOAD_B "tileloadd (%2,%4,1), %%tmm6\n\ttileloadd 64(%2,%4,1), %%tmm7\n\t"
-#define OD_MULTIPLY(instruction)                                                                                     \
-  instruction " %%tmm6, %%tmm4, %%tmm0\n\t" instruction " %%tmm7, %%tmm4, %%tmm1\n\t"                                \
-  instruction " %%tmm6, %%tmm5, %%tmm2\n\t" instruction " %%tmm7, %%tmm5, %%tmm3"
+  // 0, 1: rows of A; 2: B; 3, 4: the strides. Each load stands as late as the products let it: four that come first keep
+  // the multiplier waiting.
+#define OD_A0 "tileloadd (%0,%3,1), %%tmm4\n\t"
+#define OD_A1 "tileloadd (%1,%3,1), %%tmm5\n\t"
+#define OD_B0 "tileloadd (%2,%4,1), %%tmm6\n\t"
+#define OD_B1 "tileloadd 64(%2,%4,1), %%tmm7\n\t"
+#define OD_KEPT ""
+#define OD_MULTIPLY(instruction, a0, a1, b0, b1)                                                                     \
+  b0 a0 instruction " %%tmm6, %%tmm4, %%tmm0\n\t" a1 instruction " %%tmm6, %%tmm5, %%tmm2\n\t" b1 instruction         \
+      " %%tmm7, %%tmm4, %%tmm1\n\t" instruction " %%tmm7, %%tmm5, %%tmm3"
 #define OD_TILES(text, a_at, b_at)                                                                                   \
   asm volatile(text ::"r"(a_at), "r"(a_at + 16 * a_bytes), "r"(b_at), "r"(a_bytes), "r"(b_bytes) : "memory")
   const char *left = (const char*)a, *right = (const char*)b;
   for (i64 g = 0; g < groups; g += 16) {
     if constexpr (same<T, f16>) {
       // The halves of one product follow each other, so each tile of A and B is loaded as seldom as can be.
-      OD_TILES(OD_LOAD_A OD_LOAD_B OD_MULTIPLY("tdpbf16ps"), left, right);
-      OD_TILES(OD_LOAD_B OD_MULTIPLY("tdpbf16ps"), left, right + 16 * b_bytes);
-      OD_TILES(OD_LOAD_A OD_MULTIPLY("tdpbf16ps"), left + lower * 4, right);
-      OD_TILES(OD_LOAD_B OD_MULTIPLY("tdpbf16ps"), left, right);
+      OD_TILES(OD_MULTIPLY("tdpbf16ps", OD_A0, OD_A1, OD_B0, OD_B1), left, right);
+      OD_TILES(OD_MULTIPLY("tdpbf16ps", OD_KEPT, OD_KEPT, OD_B0, OD_B1), left, right + 16 * b_bytes);
+      OD_TILES(OD_MULTIPLY("tdpbf16ps", OD_A0, OD_A1, OD_KEPT, OD_KEPT), left + lower * 4, right);
+      OD_TILES(OD_MULTIPLY("tdpbf16ps", OD_KEPT, OD_KEPT, OD_B0, OD_B1), left, right);
       right += 16 * b_bytes;
     } else if constexpr (same<T, bf16>) {
-      OD_TILES(OD_LOAD_A OD_LOAD_B OD_MULTIPLY("tdpbf16ps"), left, right);
+      OD_TILES(OD_MULTIPLY("tdpbf16ps", OD_A0, OD_A1, OD_B0, OD_B1), left, right);
     } else {
-      OD_TILES(OD_LOAD_A OD_LOAD_B OD_MULTIPLY("tdpbssd"), left, right);
+      OD_TILES(OD_MULTIPLY("tdpbssd", OD_A0, OD_A1, OD_B0, OD_B1), left, right);
     }
     left += 64;
     right += 16 * b_bytes;
   }
-#undef OD_LOAD_A
-#undef OD_LOAD_B
+#undef OD_A0
+#undef OD_A1
+#undef OD_B0
+#undef OD_B1
+#undef OD_KEPT
 #undef OD_MULTIPLY
 #undef OD_TILES
   asm volatile(
