@@ -44,6 +44,7 @@ def test_asked_wrongly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 )
 def test_values(job: Job) -> None:
     """As on a GPU, in Triton's interpreter."""
+    pytest.importorskip("triton", minversion="3.9")  # the interpreter of earlier ones is refused
     outcome = run(job, "triton:interpreter", True)
     assert outcome.status == "ok", outcome
     assert outcome.error is not None
