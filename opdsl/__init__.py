@@ -264,7 +264,10 @@ __all__ = [
 def __getattr__(name: str) -> _Any:
     place = _PLACES.get(name)
     if place is None:
-        raise AttributeError(f"module 'opdsl' has no attribute {name!r}")
+        from opdsl.lang.foreign_names import equivalent
+
+        help = equivalent(name)
+        raise AttributeError(f"module 'opdsl' has no attribute {name!r}" + (f"; {help}" if help else ""))
     import importlib
 
     value = getattr(importlib.import_module(place[0]), place[1])

@@ -16,6 +16,7 @@ from opdsl.lang.attributes import runtime_attribute
 from opdsl.lang.builtins_control import Loop
 from opdsl.lang.constexprs import BINARY, COMPARE, CONVERSIONS, UNARY, UNSUPPORTED, PythonFailure, python
 from opdsl.lang.errors import CompileError, Misuse, Note, UsageError, suggestion
+from opdsl.lang.foreign_names import equivalent
 from opdsl.lang.scope import Binding, Frame, LocalFunction
 from opdsl.lang.values import Runtime, RuntimeRange, Scalar, Text, Tile, describe, holds_runtime
 
@@ -255,7 +256,8 @@ class Expressions:
             owner = f"the module {name!r}" if isinstance(value, type(ast)) else describe(value)
             raise Misuse(
                 f"{owner} has no attribute {node.attr!r}",
-                suggestion(node.attr, [n for n in dir(value) if not n.startswith("_")])
+                (equivalent(node.attr) if name == "opdsl" else "")
+                or suggestion(node.attr, [n for n in dir(value) if not n.startswith("_")])
                 or "check what stands before the dot",
             ) from None
         except Exception as cause:

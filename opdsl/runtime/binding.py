@@ -127,7 +127,8 @@ def _sizes(kernel: Kernel, arguments: Sequence[Any]) -> dict[str, int]:
             raise ShapeError(
                 f"{kernel.name}: {parameter.name!r} has {len(shape)} dims (shape {shape}), but its annotation "
                 f"{annotation} has {len(annotation.dims)}",
-                "reshape it, or index it down to a view with as many dims",
+                "reshape it, or index it down to a view with as many dims"
+                + (" (the first name in the brackets is the dtype)" if len(shape) == len(annotation.dims) + 1 else ""),
                 (parameter.name,),
             )
         for axis, (dim, size) in enumerate(zip(annotation.dims, shape, strict=True)):

@@ -189,3 +189,13 @@ def source_that_cannot_be_read():
         "@od.kernel\ndef k(x: od.Tensor['T', 'N']):\n    pass\n",
         namespace,
     )
+
+
+@od.kernel
+def dims_only(x: od.Tensor["N"]):
+    pass
+
+
+@case
+def no_dtype_in_an_annotation():
+    dims_only(vector(4), target="interp")

@@ -911,3 +911,22 @@ def star_arguments():
     @od.kernel
     def k(*tensors: od.Tensor["T", "N"]):
         pass
+
+
+@case
+def names_of_others():
+    @od.kernel
+    def k(x: od.Tensor["T", "N"], *, COUNT: od.constexpr):
+        for i in od.static_range(COUNT):
+            od.copy_in(x[i : i + 4])
+
+    k.lower(T="f32", COUNT=2)
+
+
+@case
+def load_of_others():
+    @od.kernel
+    def k(x: od.Tensor["T", "N"]):
+        od.load(x[0:4])
+
+    k.lower(T="f32")
