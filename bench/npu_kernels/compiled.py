@@ -43,6 +43,6 @@ def predict_compiled(row: Row) -> float:
 def _time(kernel: Any, shapes: list[tuple[int, ...]], dtype: str, **constants: int) -> float:
     arrays = [np.empty(shape, DTYPES[dtype]) for shape in shapes]
     request = contiguous_request(kernel.lower(*arrays, **constants))
-    compiled = NpuTarget("910b2").compile(request).compiled
+    runnable = NpuTarget("910b2").compile(request).runnable
     given = [empty(*shape, dtype=dtype) for shape in shapes]
-    return float(run_compiled(compiled, given, values=False, l2="cold").microseconds)
+    return float(run_compiled(runnable, given, values=False, l2="cold").microseconds)

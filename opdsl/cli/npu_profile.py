@@ -46,7 +46,7 @@ def _run(target: NpuTarget, one: Specialisation, arguments: argparse.Namespace) 
 
     prepared = prepare(one, arguments)
     executable = target.compile(contiguous_request(one.ir))
-    return run_compiled(executable.compiled, prepared.values, trace=True, strict=False)
+    return run_compiled(executable.runnable, prepared.values, trace=True, strict=False)
 
 
 def _record(result: Result, one: Specialisation, files: list[Path]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from opdsl.runtime.launch import lower_call
 from opdsl.targets.base import Request
 from opdsl.targets.npu.compile import Compiled, compile_kernel
 from opdsl.targets.npu.dependences import Dependence
-from opdsl.targets.npu.running import split_arguments
+from opdsl.targets.npu.running import Runnable, split_arguments
 from opdsl.targets.npu.target import NpuTarget
 from opdsl.targets.npu.tree import Barrier, Block, Flag, Instruction, Node, blocks_of, instructions
 
@@ -96,7 +96,7 @@ def _flag_text(node: Flag | Barrier) -> str:
 
 def hazards(compiled: Compiled, program: Program, arguments: Arguments, seed: int = 0) -> list[Hazard]:
     """What the emulator reports of one run."""
-    arrays, scalars = split_arguments(compiled, arguments)
+    arrays, scalars = split_arguments(Runnable.of(compiled), arguments)
     try:
         return run(program, arrays, scalars, seed=seed, strict=False).hazards
     except NpuRunError as error:

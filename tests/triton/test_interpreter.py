@@ -126,3 +126,21 @@ def test_generated_kernels(seed: int, tmp_path: Path) -> None:
     path = tmp_path / f"fuzz_{seed}.py"
     path.write_text(generate(seed))
     check_program(path, [TARGET])
+
+
+@od.kernel
+def with_doubles(x: od.Tensor[od.f64, "N"], y: od.Tensor[od.f64, 5, "M"]):
+    t = od.copy_in(x[0:8], pad=0.3)
+    od.copy_out(t, y[0, 0:8])
+    od.copy_out(od.where(t > 0.3, t, 0.1), y[1, 0:8])
+    od.copy_out(od.minimum(t, 0.7), y[2, 0:8])
+    od.copy_out(t * 0.7 + 0.1, y[3, 0:8])
+    od.copy_out(0.9, y[4, 0:8])
+
+
+def test_numbers_of_f64_are_not_rounded_to_f32() -> None:
+    """Triton takes a number that is an argument for f32 (fuzz programs 600119, 600242)."""
+    x, y = np.array([0.1, 0.3, 0.7, 1.3]), np.full((5, 8), np.nan)
+    with_doubles(x, y, target=TARGET)
+    t = np.concatenate([x, np.full(4, 0.3)])
+    np.testing.assert_array_equal(y, [t, np.where(t > 0.3, t, 0.1), np.minimum(t, 0.7), t * 0.7 + 0.1, np.full(8, 0.9)])

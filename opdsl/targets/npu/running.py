@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from opdsl.ir.types import TensorType
+from opdsl.ir.core import Location, Source
+from opdsl.ir.types import DType, TensorType
 from opdsl.npu.emulator import NpuRunError, Result, run
+from opdsl.npu.program import Program
 from opdsl.targets.interp.errors import KernelAssertionError
 
 if TYPE_CHECKING:
@@ -17,17 +20,35 @@ if TYPE_CHECKING:
 Argument = Any
 
 
-def split_arguments(compiled: Compiled, arguments: Sequence[Argument]) -> tuple[list[Any], dict[str, int | float]]:
+@dataclass(frozen=True)
+class Runnable:
+    """What a run needs of a compiled kernel. `parameters`: their names, and the dtypes of those that are scalars.
+    `assertions`: what the emulator says of one that fails, and its message and place in `source`."""
+
+    program: Program
+    parameters: tuple[tuple[str, DType | None], ...]
+    assertions: Mapping[str, tuple[str, Location]]
+    source: Source
+
+    @classmethod
+    def of(cls, compiled: Compiled) -> Runnable:
+        kernel = compiled.kernel
+        parameters = tuple(
+            (name, None if isinstance(value.type, TensorType) else value.type.dtype)
+            for name, value in zip(kernel.parameter_names, kernel.parameters, strict=True)
+        )
+        assertions = {text: (str(op.attributes["message"]), op.location) for text, op in compiled.assertions.items()}
+        return cls(compiled.program, parameters, assertions, kernel.source)
+
+
+def split_arguments(runnable: Runnable, arguments: Sequence[Argument]) -> tuple[list[Any], dict[str, int | float]]:
     """The arrays, and the scalars by name."""
     arrays: list[Any] = []
     scalars: dict[str, int | float] = {}
-    kernel = compiled.kernel
-    for name, parameter, argument in zip(kernel.parameter_names, kernel.parameters, arguments, strict=True):
-        if isinstance(parameter.type, TensorType):
+    for (name, dtype), argument in zip(runnable.parameters, arguments, strict=True):
+        if dtype is None:
             arrays.append(argument)
-            continue
-        dtype = parameter.type.dtype
-        if dtype.is_float:
+        elif dtype.is_float:
             number: int | float = float(np.asarray(argument, np.float64))
             scalars[name] = float(np.float32(number)) if dtype.bits < 64 else number
         else:
@@ -36,17 +57,16 @@ def split_arguments(compiled: Compiled, arguments: Sequence[Argument]) -> tuple[
     return arrays, scalars
 
 
-def run_compiled(compiled: Compiled, arguments: Sequence[Argument], **settings: Any) -> Result:
+def run_compiled(runnable: Runnable, arguments: Sequence[Argument], **settings: Any) -> Result:
     """Runs on arrays and scalars in parameter order. Raises what a failed assertion means, NpuRunError for a hazard."""
-    arrays, scalars = split_arguments(compiled, arguments)
+    arrays, scalars = split_arguments(runnable, arguments)
     try:
-        result = run(compiled.program, arrays, scalars, **settings)
+        result = run(runnable.program, arrays, scalars, **settings)
     except NpuRunError as error:
         for hazard in error.hazards:
-            for text, op in compiled.assertions.items():
+            for text, (message, location) in runnable.assertions.items():
                 if hazard.kind == "assert" and text in hazard.message:
-                    message = f"assertion failed: {op.attributes['message']}"
-                    raise KernelAssertionError(message, op.location, compiled.kernel.source) from None
+                    raise KernelAssertionError(f"assertion failed: {message}", location, runnable.source) from None
         raise
     for line in result.printed:
         print(line)

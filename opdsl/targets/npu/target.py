@@ -14,7 +14,7 @@ from opdsl.npu.chip import Chip, chip_names, find_chip
 from opdsl.targets.base import Request
 
 if TYPE_CHECKING:
-    from opdsl.targets.npu.compile import Compiled
+    from opdsl.targets.npu.running import Runnable
 
 DEFAULT_CHIP = "910b2"
 
@@ -41,10 +41,10 @@ class NpuTarget:
         return record
 
     def compile(self, request: Request) -> NpuExecutable:
-        """Compiles. Raises CapacityError where the tiles do not fit the chip's buffers."""
-        from opdsl.targets.npu.compile import compile_kernel
+        """Compiles, or takes from the cache. Raises CapacityError where the tiles do not fit the chip's buffers."""
+        from opdsl.targets.npu.kept import load_or_compile
 
-        return NpuExecutable(compile_kernel(request, self.chip), self.chip)
+        return NpuExecutable(load_or_compile(request, self.chip), self.chip)
 
 
 class HazardError(OpdslError):
@@ -54,15 +54,15 @@ class HazardError(OpdslError):
 class NpuExecutable:
     """A compiled kernel. `last` is the emulator's result of the latest call."""
 
-    def __init__(self, compiled: Compiled, chip: Chip) -> None:
-        self.compiled = compiled
+    def __init__(self, runnable: Runnable, chip: Chip) -> None:
+        self.runnable = runnable
         self.chip = chip
         self.last: Any = None
 
     def __call__(self, arguments: Sequence[np.ndarray[Any, Any] | int | float | bool]) -> None:
         from opdsl.targets.npu.running import run_compiled
 
-        self.last = run_compiled(self.compiled, arguments)
+        self.last = run_compiled(self.runnable, arguments)
 
 
 @functools.cache

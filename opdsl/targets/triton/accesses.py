@@ -328,8 +328,7 @@ def _pointer_block(pointer: Expression, shape: Shape) -> str:
 def _load(w: Writer, pointer: Expression, mask: Expression | None, pad: Expression, dtype: DType) -> Expression:
     if mask is None:
         return w.make(f"tl.load({pointer.text})", [pointer], dtype)
-    other = pad.text
-    text = f"tl.load({pointer.text}, mask={mask.text}, other={other})"
+    text = f"tl.load({pointer.text}, mask={mask.text}, other={w.exact(pad).text})"
     return w.make(text, [pointer, mask, pad], dtype).with_fill(pad.number)
 
 

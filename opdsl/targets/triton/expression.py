@@ -96,6 +96,11 @@ def literal(value: Number, dtype: DType) -> Expression:
     return Expression(literal_text(number), (), dtype, _literal_binding(number), number, number)
 
 
+def holds(dtype: DType, number: float) -> bool:
+    """Whether a floating-point dtype has exactly this number, or it is none."""
+    return math.isnan(number) or float(convert(scalar(number, f64), dtype)[()]) == number
+
+
 def literal_text(number: Number) -> str:
     if isinstance(number, float):
         if math.isnan(number):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from opdsl.ir.core import Kernel, Op, Region, Value, walk
 from opdsl.ir.ops import OPS
-from opdsl.ir.types import DType, TensorType, f8e4m3, i32, i64
+from opdsl.ir.types import DType, TensorType, f8e4m3, f32, f64, i32, i64
 from opdsl.lang.errors import CompileError
 from opdsl.targets.triton.arch import Arch
 from opdsl.targets.triton.code import Code
@@ -24,6 +24,7 @@ from opdsl.targets.triton.expression import (
     Number,
     Shape,
     broadcast_shapes,
+    holds,
     literal,
     literal_text,
     type_name,
@@ -223,8 +224,15 @@ class Writer:
         return self.make(text, (a, b), dtype, binding=binding)
 
     def call(self, function: str, *arguments: Expression, dtype: DType, extra: str = "") -> Expression:
+        arguments = tuple(self.exact(argument) for argument in arguments)
         inner = ", ".join([*(a.text for a in arguments), *([extra] if extra else [])])
         return self.make(f"{function}({inner})", arguments, dtype)
+
+    def exact(self, expression: Expression) -> Expression:
+        """As an argument of a function: there Triton takes a number for f32, which holds fewer than f64."""
+        if expression.dtype is f64 and expression.number is not None and not holds(f32, float(expression.number)):
+            return self.typed(expression)
+        return expression
 
     def to(self, expression: Expression, dtype: DType) -> Expression:
         """The value converted as Triton converts."""

@@ -1,0 +1,66 @@
+"""Compiled programs in the cache: compiling for a chip takes seconds, reading what was compiled milliseconds."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+from opdsl import _npu_order
+from opdsl.ir.core import Kernel, Source, walk
+from opdsl.npu.chip import Chip
+from opdsl.runtime.cache import default_cache
+from opdsl.targets.base import Request
+from opdsl.targets.npu.running import Runnable
+
+FILE = "program.pickle"
+_PACKAGE = Path(__file__).resolve().parents[2]
+_COMPILER = ("ir/*.py", "passes/*.py", "npu/*.py", "npu/chips/*.toml", "targets/npu/*.py")
+
+
+def load_or_compile(request: Request, chip: Chip) -> Runnable:
+    """The program from the cache, or compiled and kept there. Raises what `compile_kernel` does."""
+    source = request.kernel.source
+
+    def build(directory: Path) -> None:
+        from opdsl.targets.npu.compile import compile_kernel
+
+        runnable = Runnable.of(compile_kernel(request, chip))
+        # The file's text is not kept: an edit elsewhere in it does not change the program.
+        runnable = replace(runnable, source=Source(source.file, ""))
+        (directory / FILE).write_bytes(pickle.dumps(runnable))
+
+    directory = default_cache().get_or_build(_parts(request, chip), build)
+    # As trustworthy as a shared object from there: the cache is the user's own, and an entry is checked when it is found.
+    runnable: Runnable = pickle.loads((directory / FILE).read_bytes())  # noqa: S301
+    return replace(runnable, source=source)
+
+
+def _parts(request: Request, chip: Chip) -> dict[str, str]:
+    """All that decides the program: the key in the cache."""
+    return {
+        "kernel": request.source.name,
+        "target": f"npu:{chip.name}",
+        "ir": request.digest,
+        "places": _places(request.kernel),
+        "unit_axes": repr(request.unit_axes),
+        "may_alias": repr(request.may_alias),
+        "compiler": _compiler(),
+    }
+
+
+def _places(kernel: Kernel) -> str:
+    """A digest of the lines and columns that instructions, and so reports and profiles, speak of."""
+    return hashlib.sha256("\n".join(repr(op.location) for op in walk(kernel.body)).encode()).hexdigest()
+
+
+@functools.cache
+def _compiler() -> str:
+    """A digest of all that makes a program of a kernel, and of the chips."""
+    digest = hashlib.sha256()
+    files = [path for pattern in _COMPILER for path in sorted(_PACKAGE.glob(pattern))]
+    for path in (*files, Path(str(_npu_order.__file__))):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
