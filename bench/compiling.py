@@ -51,6 +51,7 @@ def run(cases: Sequence[Case], options: Options, progress: Callable[[str], None]
 def _child(cache: Path, options: Options, *words: str) -> dict[str, float]:
     environment = {**os.environ, "OPDSL_CACHE_DIR": str(cache), "OPDSL_NUM_THREADS": str(options.threads)}
     environment.pop("OPDSL_CACHE", None)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # after the first repetition all modules are there as bytecode
     result = subprocess.run(
         [sys.executable, str(CHILD), *words], capture_output=True, text=True, env=environment, check=False
     )
