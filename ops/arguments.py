@@ -162,26 +162,31 @@ def check_axes(operator: str, axis: Any, rank: int) -> tuple[int, ...]:
     return axes
 
 
+def is_foreign(value: Any) -> bool:
+    """Whether it is another library's array, such as a torch tensor."""
+    return (
+        type(value) is not np.ndarray
+        and hasattr(value, "__dlpack__")
+        and not isinstance(value, (np.ndarray, np.generic))
+    )
+
+
+def native(operator: str, name: str, value: Any) -> Any:
+    """Another library's array as NumPy's, which shares its memory; anything else as it is."""
+    return as_array(operator, name, value) if is_foreign(value) else value
+
+
 def like(result: Array, *inputs: Any) -> Any:
     """The result as what the inputs are: a torch tensor that shares its memory, if one of them is one, and so on."""
     for value in inputs:
-        if type(value) is np.ndarray or not hasattr(value, "__dlpack__") or isinstance(value, np.ndarray | np.generic):
+        if not is_foreign(value):
             continue
         module = sys.modules.get(type(value).__module__.partition(".")[0])
         if module is not None and module.__name__ == "torch":
-            return _as_torch(module, result)
+            return arrays.to_torch(result)
         exchange = getattr(module, "from_dlpack", None)
         return exchange(result) if exchange is not None else result
     return result
-
-
-def _as_torch(torch: Any, result: Array) -> Any:
-    names = {"bfloat16": "bfloat16", "float8_e4m3fn": "float8_e4m3fn", "float8_e5m2": "float8_e5m2"}
-    name = names.get(result.dtype.name)
-    if name is None:
-        return torch.from_numpy(result)
-    bits = {1: np.uint8, 2: np.int16}[result.itemsize]
-    return torch.from_numpy(result.view(bits)).view(getattr(torch, name))
 
 
 __all__ = [
@@ -197,9 +202,11 @@ __all__ = [
     "dtype_error",
     "dtype_of",
     "empty",
+    "is_foreign",
     "is_number",
     "like",
     "located",
+    "native",
     "number_array",
     "numpy_dtype",
     "promoted",

@@ -25,7 +25,9 @@ from opdsl.ops.arguments import (
     checked_dtype,
     dtype_error,
     empty,
+    is_foreign,
     like,
+    native,
     numpy_dtype,
     promoted,
     shape_error,
@@ -163,6 +165,12 @@ def matmul(
     plain = bias is None and activation is None and target is None
     if plain and (again := _repeat(a, b, out)) is not None:
         return again
+    if is_foreign(a) or is_foreign(b):
+        left, right, shift, given_out = (
+            native("matmul", n, v) for n, v in (("a", a), ("b", b), ("bias", bias), ("out", out))
+        )
+        found = matmul(left, right, bias=shift, activation=activation, out=given_out, target=target)
+        return out if out is not None else like(found, a, b)
     left, right = as_array("matmul", "a", a), as_array("matmul", "b", b)
     if left.ndim == 0 or right.ndim == 0:
         raise shape_error("matmul", f"the shapes are {left.shape} and {right.shape}", "multiply by a number with mul")

@@ -20,7 +20,9 @@ from opdsl.ops.arguments import (
     checked_dtype,
     dtype_error,
     empty,
+    is_foreign,
     like,
+    native,
     numpy_dtype,
     shape_error,
 )
@@ -136,6 +138,11 @@ def _norm(
         parameters = tuple(known.between[i] if p is None else p for i, p in enumerate((weight, bias)))
         if (again := known.repeat(x, out, parameters)) is not None:
             return again
+    if is_foreign(x):
+        array = as_array(name, "x", x)
+        scale, shift, given_out = (native(name, n, v) for n, v in (("weight", weight), ("bias", bias), ("out", out)))
+        found = _norm(name, array, normalized_shape, scale, shift, eps, given_out, target)
+        return out if out is not None else like(found, x)
     array = as_array(name, "x", x)
     dtype = checked_dtype(name, "x", array)
     if not dtype.is_float:

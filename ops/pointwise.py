@@ -16,8 +16,10 @@ from opdsl.ops.arguments import (
     checked_dtype,
     dtype_error,
     empty,
+    is_foreign,
     is_number,
     like,
+    native,
     number_array,
     numpy_dtype,
     promoted,
@@ -66,11 +68,9 @@ class Pointwise:
 
     def __call__(self, given: Sequence[Any], out: Any, target: str | None) -> Any:
         """Any call: one like a call before is prepared already."""
-        if any(hasattr(v, "__dlpack__") and not isinstance(v, np.ndarray | np.generic) for v in (*given, out)):
-            arrays = [
-                v if is_number(v) else as_array(self.name, n, v) for n, v in zip(self.operands, given, strict=True)
-            ]
-            result = self(arrays, None if out is None else as_array(self.name, "out", out), target)
+        if any(is_foreign(v) for v in (*given, out)):
+            arrays = [native(self.name, n, v) for n, v in zip(self.operands, given, strict=True)]
+            result = self(arrays, native(self.name, "out", out), target)
             return out if out is not None else like(result, *given)
         if target is not None:
             return self._long_way(given, out, target, None)

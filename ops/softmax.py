@@ -19,7 +19,9 @@ from opdsl.ops.arguments import (
     check_out,
     checked_dtype,
     empty,
+    is_foreign,
     like,
+    native,
     numpy_dtype,
     to_float,
 )
@@ -159,6 +161,9 @@ def _softmax(name: str, x: Any, axis: Any, out: Any, target: str | None, log: bo
     known = _known.find(x, target, axis, log)
     if known is not None and (again := known.repeat(x, out)) is not None:
         return again
+    if is_foreign(x):
+        found = _softmax(name, as_array(name, "x", x), axis, native(name, "out", out), target, log)
+        return out if out is not None else like(found, x)
     array = as_array(name, "x", x)
     dtype = checked_dtype(name, "x", array)
     result_dtype = to_float(dtype)

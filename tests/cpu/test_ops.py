@@ -311,6 +311,51 @@ def test_torch_tensors() -> None:
     assert torch.equal(ops.matmul(x, x.T), x @ x.T)
 
 
+def as_torch(value: Any) -> Any:
+    """The array as a tensor of the same strides."""
+    torch = pytest.importorskip("torch")
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.dtype == BF16:
+        return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(value)
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16])
+@pytest.mark.parametrize("name", SOME)
+def test_torch_tensors_as_arrays(name: str, dtype: Any) -> None:
+    """The first call and the next, which go different ways, give what arrays give, to the bit, as tensors."""
+    function = OPERATORS[name].function
+    for call in calls_of(OPERATORS[name], dtype, 301):
+        expected_bits = np.asarray(function(*call.arguments, **call.keywords))
+        arguments = [as_torch(a) for a in call.arguments]
+        keywords = {key: as_torch(a) for key, a in call.keywords.items()}
+        for _ in range(2):
+            result = function(*arguments, **keywords)
+            assert type(result).__module__ == "torch"
+            assert result.shape == expected_bits.shape
+            np.testing.assert_array_equal(as_bytes(result), expected_bits.reshape(-1).view(np.uint8))
+
+
+def as_bytes(tensor: Any) -> np.ndarray[Any, Any]:
+    found: np.ndarray[Any, Any] = tensor.reshape(-1).view(pytest.importorskip("torch").uint8).numpy()
+    return found
+
+
+def test_torch_tensors_that_kernels_cannot_take() -> None:
+    torch = pytest.importorskip("torch")
+    for wrong, says in (
+        (torch.ones(3, requires_grad=True), "requires a gradient"),
+        (torch.ones(3, dtype=torch.bfloat16, requires_grad=True), "requires a gradient"),
+        (torch.complex(torch.ones(3), torch.ones(3)).conj().imag, "resolve_neg"),
+        (torch.ones(3).to_sparse(), "x"),
+        (torch.ones(3, dtype=torch.complex64), "not one that kernels have"),
+    ):
+        for operator in (ops.softmax, ops.relu, ops.sum, lambda x: ops.layer_norm(x, 3), lambda x: ops.matmul(x, x)):
+            with pytest.raises(od.OpdslError, match=says):
+                operator(wrong)
+
+
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 X = np.ones((3, 4), np.float32)
