@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .gpu.jobs import Job, Outcome, arguments_for, config_jobs, value_jobs
+from opdsl.bench.gpu.jobs import Job, Outcome, arguments_for, config_jobs, value_jobs
 
 STAGES = ("values", "compile", "tune", "bench")
 # The part of the time after which a stage is cut, beginning from the start of everything.
@@ -191,7 +191,7 @@ def _values(check: Check, jobs: list[Job]) -> None:
 
 def _run(check: Check, stage: str, jobs: list[Job]) -> list[Outcome | None]:
     """Runs jobs in worker processes; what is not good is a problem."""
-    from .gpu.worker import run_all
+    from opdsl.bench.gpu.worker import run_all
 
     check.say(f"{stage}: {len(jobs)} checks")
     done = 0
@@ -228,10 +228,10 @@ def _compile(check: Check) -> None:
 def _tune(check: Check) -> None:
     """Measures the configurations; the records are used by what comes after. Without a GPU the same is done on the CPU at
     sizes that take no time, to see that it can be done."""
+    from opdsl.bench.gpu import kernels
+
     from opdsl.runtime.knobs import knobs
     from opdsl.tuning import records
-
-    from .gpu import kernels
 
     path = records.records_file(kernels.matmul, check.out)
     done = 0
@@ -267,14 +267,14 @@ def _text(sizes: dict[str, int]) -> str:
 def _tune_one(
     check: Check, name: str, dtype: str, sizes: dict[str, int], given: dict[str, Any], scalars: tuple[float, ...]
 ) -> Any:
+    from opdsl.bench.gpu import kernels
+
     from opdsl.lang.config import Config, shown
     from opdsl.runtime.knobs import knobs
     from opdsl.runtime.specialised import written_parameters
     from opdsl.tuning import records
     from opdsl.tuning.device import device_for
     from opdsl.tuning.search import Problem, search
-
-    from .gpu import kernels
 
     kernel = getattr(kernels, name)
     target = check.target
@@ -314,9 +314,9 @@ def _as_array(argument: Any) -> Any:
 def _bench(check: Check) -> None:
     """The suites of `opdsl bench --target triton`. Without a GPU: the harness on the CPU, at sizes that take no time, and
     the hand-written peers are compiled."""
-    from . import bars, rows, table
-    from .gpu import run
-    from .gpu.problems import SUITES, Place
+    from opdsl.bench import bars, rows, table
+    from opdsl.bench.gpu import run
+    from opdsl.bench.gpu.problems import SUITES, Place
 
     if check.dry:
         _compile_peers(check)
@@ -351,9 +351,9 @@ def _bench(check: Check) -> None:
 
 def _survey(check: Check) -> list[Any]:
     """What the GPU can do, measured by itself."""
-    from opdsl.tuning.device import device_for
+    from opdsl.bench.gpu import roofs
 
-    from .gpu import roofs
+    from opdsl.tuning.device import device_for
 
     found = roofs.survey(device_for(check.target))
     for roof in found:
@@ -362,10 +362,10 @@ def _survey(check: Check) -> list[Any]:
 
 
 def _compile_peers(check: Check) -> None:
-    from opdsl.targets.triton.arch import ARCHES
+    from opdsl.bench.triton_peers.all import PEERS
+    from opdsl.bench.triton_peers.peer import compile_for
 
-    from .triton_peers.all import PEERS
-    from .triton_peers.peer import compile_for
+    from opdsl.targets.triton.arch import ARCHES
 
     arch = ARCHES[check.target.partition(":")[2]]
     count = 0
