@@ -113,6 +113,11 @@ class Expressions:
 
     # --- values ---
 
+    def scalar_text(self, value: Value) -> str:
+        """An index's text, also where a constant has not been reached yet."""
+        known = constant(self.facts, value)
+        return f"od::i64({known})" if known is not None else self.scalars[value].text
+
     def evaluate(self, value: Value, at: Coordinates) -> Register:
         """The value's element (or vector of elements along the lane loop) at `at`."""
         if isinstance(value.type, ScalarType):

@@ -12,6 +12,7 @@ from opdsl.targets.base import Request
 from opdsl.targets.cpu import arithmetic
 from opdsl.targets.cpu.code import REGISTER, Code, Register, local_element
 from opdsl.targets.cpu.coordinates import leaves
+from opdsl.targets.cpu.dot_plans import Plans
 from opdsl.targets.cpu.dots import Dots
 from opdsl.targets.cpu.expressions import Expressions, Stored, tensor_text
 from opdsl.targets.cpu.facts import CONTROL_OPS, gather_facts, is_inline, is_tile
@@ -93,9 +94,10 @@ class Lowering:
         unit_axes = dict(zip(self.kernel.parameters, request.unit_axes, strict=True))
         self.transposed = transposed_loads(self.facts, unit_axes, self.stored_values)
         self.stored_values |= self.transposed.keys()
+        self.plans = Plans(self.facts, isa, unit_axes, self.stored_values)
         self.arena = Arena("workspace")
         self.run = Run()
-        self.dots = Dots(self)
+        self.dots = Dots(self, self.plans)
         self.carried_targets: dict[Value, tuple[Value, Buffer]] = {}  # yielded value -> loop argument, its buffer
         self.in_parallel = False
         self.task = ""
@@ -200,9 +202,9 @@ class Lowering:
             return  # only the interpreter stops
         if op.name in CONTROL_OPS:
             getattr(self, f"_lower_{op.name}")(op)
-        elif op.name == "dot" or self.dots.is_fused_add(op):
+        elif op.name == "dot" or self.plans.is_fused_add(op):
             self.dots.lower(op)
-        elif op in self.dots.stored_by_products:
+        elif op in self.dots.outputs.stored:
             pass
         elif op.name == "copy_out":
             space = shape_of(op.operands[0].type)
@@ -231,7 +233,7 @@ class Lowering:
             emit_transposed(self, op, self.transposed[value])
         elif value in self.stored_values:
             self.store(value)
-        self.dots.defined(op)
+        self.dots.copies.make(op)
 
     def store(self, value: Value, target: Buffer | None = None, external: bool | None = None) -> Root:
         """A root that keeps a value in local memory."""
@@ -262,7 +264,7 @@ class Lowering:
                     *CONTROL_OPS,
                 ):
                     return True
-                if self.dots.is_fused_add(user) or (user.name == "reshape" and not is_inline(user)):
+                if self.plans.is_fused_add(user) or (user.name == "reshape" and not is_inline(user)):
                     return True
                 if self._breaks_between(v, user, region):
                     return True
@@ -289,7 +291,7 @@ class Lowering:
 
     def _ends_run(self, op: Op) -> bool:
         """Whether lowering an op emits the roots that wait."""
-        if self.dots.is_fused_add(op) or (op.name == "reshape" and (not op.results or not is_inline(op))):
+        if self.plans.is_fused_add(op) or (op.name == "reshape" and (not op.results or not is_inline(op))):
             return True
         scalar = bool(op.results) and isinstance(op.results[0].type, ScalarType)
         if scalar and op.name == "copy_in":
@@ -347,15 +349,22 @@ class Lowering:
         known = self.expressions.stored.get(value)
         if known is not None and self._is_dense(known.buffer, type.shape):
             return known.buffer
-        buffer = self._dense_buffer(value.name or "dense", type)
-        self.run.roots.append(Root("tile", self._any_op(value), (), type.shape, source=value, target=buffer))
+        buffer = self.dense_buffer(value.name or "dense", type)
+        self.put(value, buffer)
         self.flush()
         return buffer
+
+    def put(self, value: Value, target: Buffer, op: Op | None = None) -> Root:
+        """A root that evaluates a value into memory that is there already; by `op`, where it is not the value's own."""
+        op = op or self._any_op(value)
+        root = Root("tile", op, (), shape_of(value.type), source=value, target=target)
+        self.run.roots.append(root)
+        return root
 
     def _any_op(self, value: Value) -> Op:
         return self.facts.op(value) or self.kernel.body.terminator
 
-    def _dense_buffer(self, hint: str, type: TileType) -> Buffer:
+    def dense_buffer(self, hint: str, type: TileType) -> Buffer:
         strides, step = [0] * len(type.shape), 1
         for dim in reversed(range(len(type.shape))):
             strides[dim] = step
@@ -409,7 +418,7 @@ class Lowering:
             part = Buffer(name, whole.dtype, shape, whole.order, whole.strides, whole.elements)
             self.arena.declarations.append(f"{element}* const {name} = {whole.name} + {start * whole.strides[axis]};")
             # Rows of a part end inside the whole: nothing may be stored beyond them.
-            self.run.roots.append(Root("tile", op, (), shape, source=operand, target=part))
+            self.put(operand, part, op)
             start += shape[axis]
         self.flush()
         self.expressions.stored[result] = Stored(whole)
@@ -425,7 +434,7 @@ class Lowering:
         spare = make_buffer(self.code.fresh("spare"), i64, 8, (3 * size + 64,))
         for buffer in (values, places, spare):
             self.arena.place(buffer)
-        self.run.roots.append(Root("tile", op, (), type.shape, source=source, target=values))
+        self.put(source, values, op)
         self.flush()
         loops = [d for d in range(len(type.shape)) if d != axis]
         names = {d: self.code.fresh("r") for d in loops}
@@ -459,7 +468,7 @@ class Lowering:
             return
         code, (body,) = self.code, op.regions
         ranges = [op.operands[i : i + 3] for i in range(0, len(op.operands), 3)]
-        order = self.dots.grid_order(op)
+        order = self.dots.copies.grid_order(op)
         counts = []
         for start, stop, step in ranges:
             counts.append(
@@ -488,13 +497,12 @@ class Lowering:
                 self.expressions.scalars[argument] = Register(name, i64, False, code.level)
                 if place:
                     remaining = code.define("rest", "od::i64", f"{remaining} / {counts[axis]}", code.level)
-            self.dots.enter_grid(op, order, counts, ranges)
+            setup = self.dots.copies.enter_grid(op, order, counts)
             self.lower_region(body)
             self.flush()
         self.in_parallel = False
         arena, self.arena = self.arena, outer_arena
         self.nests.ordered = outer_ordered
-        setup = self.dots.leave_grid()
         code.line(location_comment([op.location]))
         code.line(
             f"auto {run} = [=, &failed](od::i64 begin, od::i64 end, char* scratch) __attribute__((always_inline)) {{"
@@ -507,7 +515,7 @@ class Lowering:
         if any("od::store_past" in line for line in scope.lines):
             code.line("  od::stream_fence();")
         code.line("};")
-        chunk = total if ordered else self.dots.chunk(op, order, counts)
+        chunk = total if ordered else self.dots.copies.chunk(op, order, counts)
         code.line(f"od::run_grid(runtime, {total}, {chunk}, {arena.total()}, {run});")
 
     def _lower_inner_parallel(self, op: Op) -> None:
@@ -543,13 +551,11 @@ class Lowering:
         places: list[Buffer | str] = []
         for value, argument in zip(values, arguments, strict=True):
             if isinstance(argument.type, TileType):
-                buffer = self._outgoing_buffer(value) or self.dots.output_tile(argument, value)
+                buffer = self._outgoing_buffer(value) or self.dots.outputs.output_tile(argument, value)
                 if buffer is None:
                     buffer = self.new_buffer(argument.name or "carried", argument.type)
-                    if not self.dots.overwrites_first(argument, value, buffer):
-                        self.run.roots.append(
-                            Root("tile", self._any_op(value), (), argument.type.shape, source=value, target=buffer)
-                        )
+                    if not self.dots.outputs.overwrites_first(argument, value, buffer):
+                        self.put(value, buffer)
                 places.append(buffer)
             else:
                 places.append(self.code.fresh(argument.name or "carried"))
@@ -572,7 +578,7 @@ class Lowering:
             or users[0][1] is not self.facts.block_of[value]
         ):
             return None
-        owned = op.name in CONTROL_OPS or op.name == "dot" or self.dots.is_fused_add(op)
+        owned = op.name in CONTROL_OPS or op.name == "dot" or self.plans.is_fused_add(op)
         return stored.buffer if owned else None
 
     def _bind(self, values: Sequence[Value], places: Sequence[Buffer | str]) -> None:
@@ -613,9 +619,7 @@ class Lowering:
                 if value in before or (inline and (self._reads(value, before) or self._moves(value, argument))):
                     # Reads what another assignment, or its own, is about to overwrite: take it aside first.
                     aside = self.new_buffer("aside", value.type)  # type: ignore[arg-type]
-                    self.run.roots.append(
-                        Root("tile", self._any_op(value), (), shape_of(value.type), source=value, target=aside)
-                    )
+                    self.put(value, aside)
                     self.flush()
                     self.expressions.stored[value] = Stored(aside)
             if arguments:
@@ -699,7 +703,7 @@ class Lowering:
             self.lower_region(body)
             self._yield_into(body, places)
         self.report[mark:] = ["  " + line for line in self.report[mark:]]
-        for line in self.dots.never_written(body.arguments[1:], places, f"{start_text} >= {stop_text}"):
+        for line in self.dots.outputs.never_written(body.arguments[1:], places, f"{start_text} >= {stop_text}"):
             self.code.line(line)
         self.code.line(location_comment([op.location]))
         step_constant = constant(self.facts, step)

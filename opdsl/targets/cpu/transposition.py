@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 
 from opdsl.ir.core import Gather, Op, Slice, Value, walk
 from opdsl.ir.types import f64, i64, shape_of, u64
+from opdsl.targets.cpu.code import local_element
 from opdsl.targets.cpu.coordinates import access_coordinates, leaves
+from opdsl.targets.cpu.dot_operands import View, view_matrix
+from opdsl.targets.cpu.expressions import Stored
 from opdsl.targets.cpu.facts import Facts, tensor_index, tensor_of
 from opdsl.targets.cpu.loop_ir import Coordinates, Index, LoopVariable, make_buffer
 
@@ -84,16 +87,12 @@ def _plan(op: Op, at: Coordinates, along: LoopVariable, lane: LoopVariable) -> T
 
 def emit(lowering: Lowering, op: Op, plan: Transposed) -> None:
     """The copy, where the copy_in stands."""
-    from opdsl.targets.cpu.code import local_element
-    from opdsl.targets.cpu.dot_operands import View
-    from opdsl.targets.cpu.expressions import Stored
-
     lowering.flush()
     value = op.result
     shape, dtype = shape_of(value.type), value.type.dtype
     dims = [dim for dim, (spec, _) in enumerate(tensor_index(op)) if isinstance(spec, Slice)]
     rows, columns = dims[plan.copy_dim], dims[plan.source_dim]
-    matrix = lowering.dots._view_matrix(View(op, (rows, columns), dtype), (rows, columns))
+    matrix = view_matrix(lowering.expressions, View(op, (rows, columns), dtype))
     order = (plan.source_dim, plan.copy_dim)
     name = lowering.code.fresh(value.name or "transposed")
     buffer = make_buffer(name, dtype, local_element(dtype)[1], shape, order)
