@@ -8,22 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from opdsl.ir.core import Op, Region, Value, walk
 from opdsl.ir.ops import OPS
+from opdsl.targets.cpu.arena import ALIGNMENT
 from opdsl.targets.cpu.code import local_element
-from opdsl.targets.cpu.dot_formats import round_up
 from opdsl.targets.cpu.dot_operands import Matrix, View, address, extent, view_matrix
 from opdsl.targets.cpu.dot_plans import Copy, Plans
 from opdsl.targets.cpu.facts import Facts, tensor_index
-from opdsl.targets.cpu.loop_ir import Buffer
-
-if TYPE_CHECKING:
-    from opdsl.targets.cpu.lowering import Lowering
+from opdsl.targets.cpu.loop_ir import Buffer, round_up
+from opdsl.targets.cpu.writer import Writer
 
 MEMORY_CAP = 1 << 28  # bytes of remembered panels a thread may hold
-SLOT_ALIGNMENT = 64
 
 
 @dataclass(eq=False)
@@ -41,9 +37,9 @@ class Memory:
 class DotCopies:
     """The copies that a kernel's plans want."""
 
-    def __init__(self, lowering: Lowering, plans: Plans) -> None:
-        self.lowering = lowering
-        self.facts = lowering.facts
+    def __init__(self, writer: Writer, plans: Plans) -> None:
+        self.writer = writer
+        self.facts = writer.facts
         self.plans = plans
         self.memory: dict[Copy, Memory] = {}
 
@@ -62,13 +58,13 @@ class DotCopies:
                 return [axis for axis in axes if axis not in free] + free
         return axes
 
-    def enter_grid(self, grid: Op, order: Sequence[int], counts: Sequence[str]) -> list[str]:
-        """Prepares the copies of a grid: fixed memory, or memory for all that is remembered.
+    def enter_grid(self, grid: Op, task: str, order: Sequence[int], counts: Sequence[str]) -> list[str]:
+        """Prepares the copies of a grid whose tasks `task` counts: fixed memory, or memory for all that is remembered.
 
         Returns the declarations that stand before the loop over a piece of the grid.
         """
         (body,) = grid.regions
-        lowering, code = self.lowering, self.lowering.code
+        writer, code = self.writer, self.writer.code
         outside = code.level - 1
         setup = ["  const od::tiles_scope tiles;"] if self._has_tiles(body) else []
         for copy in self._copies_inside(body):
@@ -84,19 +80,19 @@ class DotCopies:
             slots = "1"
             for loop in loops:
                 memory.loop = loop
-                start, stop, step = (lowering.expressions.scalar_text(o) for o in loop.operands[:3])
+                start, stop, step = (writer.expressions.scalar_text(o) for o in loop.operands[:3])
                 trips = code.define("trips", "od::i64", f"od::trips({start}, {stop}, {step})", outside)
                 # Too much to remember, or nobody to remember it for: one slot, filled anew each time.
                 text = f"{trips} * {bytes_} > {MEMORY_CAP}ll || {again} == 1"
                 memory.too_many = code.define("too_many", "bool", text, outside)
                 text = f"{memory.too_many} ? 1 : od::larger({trips}, 1)"
                 slots = code.define("slots", "od::i64", text, outside)
-            size = code.define("bytes", "od::i64", f"{slots} * {round_up(bytes_, SLOT_ALIGNMENT)}", outside)
-            lowering.arena.place_extra(memory.buffer, element, size)
+            size = code.define("bytes", "od::i64", f"{slots} * {round_up(bytes_, ALIGNMENT)}", outside)
+            writer.arena.place_extra(memory.buffer, element, size)
             memory.filled = code.fresh("filled")
             key = code.fresh("key")
             setup += [f"  od::i64 {memory.filled} = 0;", f"  od::i64 {key} = -1;"]
-            now = code.define("same", "od::i64", f"{lowering.task} / ({again})", code.level)
+            now = code.define("same", "od::i64", f"{task} / ({again})", code.level)
             code.line(f"if ({now} != {key}) {{ {key} = {now}; {memory.filled} = 0; }}")
         return setup
 
@@ -136,21 +132,21 @@ class DotCopies:
 
     def matrix(self, copy: Copy) -> Matrix:
         """A copy as an operand."""
-        source = view_matrix(self.lowering.expressions, copy.view)
+        source = view_matrix(self.writer.expressions, copy.view)
         return Matrix(self.memory[copy].current, (str(copy.stride), "1"), source.ranges, source.condition)
 
     def _place(self, copy: Copy) -> None:
         buffer = Buffer(self.memory[copy].buffer, copy.format.element, (copy.elements,), (0,), (1,), copy.elements)
-        self.lowering.arena.place(buffer)
+        self.writer.place(buffer)
 
     def _make(self, copy: Copy) -> None:
-        lowering, code = self.lowering, self.lowering.code
+        writer, code = self.writer, self.writer.code
         if copy not in self.memory:
             self.memory[copy] = Memory(code.fresh(copy.kind))
             self._place(copy)
         memory = self.memory[copy]
-        lowering.flush()
-        source = view_matrix(lowering.expressions, copy.view)
+        writer.flush()
+        source = view_matrix(writer.expressions, copy.view)
         (row0, row1), (column0, column1) = source.ranges
         memory.current, slot = self._slot(copy, memory)
         start = address(source.pointer, [(row0, source.strides[0]), (column0, source.strides[1])])
@@ -173,12 +169,12 @@ class DotCopies:
         """The address of the copy in this iteration, and the number of its slot."""
         if memory.loop is None:
             return memory.buffer, "0"
-        expressions, code = self.lowering.expressions, self.lowering.code
+        expressions, code = self.writer.expressions, self.writer.code
         start, _, step = (expressions.scalar_text(o) for o in memory.loop.operands[:3])
         variable = expressions.scalars[memory.loop.regions[0].arguments[0]].text
         slot = code.define("slot", "od::i64", f"({variable} - {start}) / {step}", code.level)
         size = copy.format.element.bytes
-        offset = f"({memory.too_many} ? 0 : {slot} * {round_up(copy.elements * size, SLOT_ALIGNMENT) // size})"
+        offset = f"({memory.too_many} ? 0 : {slot} * {round_up(copy.elements * size, ALIGNMENT) // size})"
         type = f"{local_element(copy.format.element)[0]}*"
         return code.define(memory.buffer, type, f"{memory.buffer} + {offset}", code.level), slot
 

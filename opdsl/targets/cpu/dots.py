@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
 
 from opdsl.ir.core import Op, Value
 from opdsl.ir.types import TileType, f32, f64, shape_of
@@ -15,24 +15,23 @@ from opdsl.targets.cpu.expressions import Stored
 from opdsl.targets.cpu.facts import is_inline
 from opdsl.targets.cpu.loop_ir import Buffer
 from opdsl.targets.cpu.places import location_comment
-
-if TYPE_CHECKING:
-    from opdsl.targets.cpu.lowering import Lowering
+from opdsl.targets.cpu.writer import Writer
 
 
 class Dots:
     """Lowers the products of a kernel."""
 
-    def __init__(self, lowering: Lowering, plans: Plans) -> None:
-        self.lowering = lowering
-        self.facts = lowering.facts
+    def __init__(self, writer: Writer, plans: Plans) -> None:
+        self.writer = writer
+        self.facts = writer.facts
         self.plans = plans
-        self.copies = DotCopies(lowering, plans)
-        self.outputs = DotOutputs(lowering.expressions, plans)
+        self.copies = DotCopies(writer, plans)
+        self.outputs = DotOutputs(writer.expressions, plans)
+        self.carried_targets: dict[Value, tuple[Value, Buffer]] = {}  # yielded value -> loop argument, its buffer
 
     def lower(self, op: Op) -> None:
         """A dot, or the add that a dot is part of."""
-        lowering = self.lowering
+        writer = self.writer
         plan = self.plans.of_adds.get(op) or self.plans.of_dots[op]
         if op is not plan.add and plan.add is not None:
             return  # comes with its add
@@ -47,51 +46,51 @@ class Dots:
         left = self._operand(plan.left, a, left=True)
         right = self._operand(plan.right, b, left=False)
         target = self._target(op, init, result, plan.swapped)
-        lowering.flush()
+        writer.flush()
         overwrite = "true" if init is None else "false"
         if init in self.outputs.fresh:
             loop = self.outputs.fresh[init]
-            variable = lowering.expressions.scalars[loop.regions[0].arguments[0]].text
-            overwrite = f"{variable} == {lowering.expressions.scalar_text(loop.operands[0])}"
+            variable = writer.expressions.scalars[loop.regions[0].arguments[0]].text
+            overwrite = f"{variable} == {writer.expressions.scalar_text(loop.operands[0])}"
         self._call(plan, left, right, target, overwrite, result)
-        lowering.expressions.stored[result] = Stored(target)
+        writer.expressions.stored[result] = Stored(target)
 
     def _operand(self, source: Copy | View | None, value: Value, left: bool) -> Matrix:
-        lowering, stored = self.lowering, self.lowering.expressions.stored
+        writer, stored = self.writer, self.writer.expressions.stored
         if isinstance(source, View):
-            return view_matrix(lowering.expressions, source)
+            return view_matrix(writer.expressions, source)
         if isinstance(source, Copy):
             return self.copies.matrix(source)
-        lowering.flush()
+        writer.flush()
         known = stored.get(value)
         good = known is not None and not known.held
         if known is not None and not left:
             good = good and (known.buffer.strides[1] == 1 or known.buffer.shape[1] == 1)
         if not good:
             assert isinstance(value.type, TileType)
-            buffer = lowering.new_buffer(value.name or "operand", value.type)
-            lowering.put(value, buffer)
-            lowering.flush()
+            buffer = writer.new_buffer(value.name or "operand", value.type)
+            writer.put(value, buffer)
+            writer.flush()
             stored[value] = Stored(buffer)
         return local_matrix(stored[value].buffer, shape_of(value.type))
 
     def _target(self, op: Op, init: Value | None, result: Value, swapped: bool) -> Buffer:
         """Where the result goes; with an initial value, after putting that there."""
-        lowering = self.lowering
+        writer = self.writer
         type = result.type
         assert isinstance(type, TileType)
         if init is None:
-            return lowering.new_buffer(result.name or "product", type, (1, 0) if swapped else None)
-        carried = lowering.carried_targets.get(result)
+            return writer.new_buffer(result.name or "product", type, (1, 0) if swapped else None)
+        carried = self.carried_targets.get(result)
         if carried is not None:
             argument, buffer = carried
             if buffer.strides[1] == 1 and not self._read_later(argument, op):
                 if init is not argument:
-                    root = lowering.put(init, buffer, op)
-                    lowering.run.overwritten.append((argument, root))
+                    root = writer.put(init, buffer, op)
+                    writer.run.overwritten.append((argument, root))
                 return buffer
-        buffer = lowering.new_buffer(result.name or "product", type)
-        lowering.put(init, buffer, op)
+        buffer = writer.new_buffer(result.name or "product", type)
+        writer.put(init, buffer, op)
         return buffer
 
     def _read_later(self, argument: Value, op: Op) -> bool:
@@ -110,7 +109,7 @@ class Dots:
                     user, region = parent
                 at = position[user]
                 passes_on = is_inline(user) or user.name == "reshape"
-                if user is not op and passes_on and user.result not in self.lowering.stored_values:
+                if user is not op and passes_on and user.result not in self.writer.stored_values:
                     at = max(at, last(user.result)) if self.facts.users[user.result] else at
                 latest = max(latest, at)
             return latest
@@ -119,7 +118,7 @@ class Dots:
 
     def _call(self, plan: Plan, left: Matrix, right: Matrix, target: Buffer, overwrite: str, result: Value) -> None:
         """The product into `target`, added to what is there unless the C++ condition `overwrite` holds."""
-        code, format = self.lowering.code, plan.format
+        code, format = self.writer.code, plan.format
         assert format is not None
         rows, columns = shape_of(result.type)
         output = target.matrix if isinstance(target, OutputTile) else None
@@ -180,7 +179,7 @@ class Dots:
         (k0, k1), (r0, r1) = left.ranges[1], right.ranges[0]
         if (k0, k1) == (r0, r1):
             return k0, k1
-        code, low = self.lowering.code, "0"
+        code, low = self.writer.code, "0"
         if k0 != "0" or r0 != "0":
             low = code.fresh("k")
             code.line(f"  const od::i64 {low} = od::larger({k0}, {r0});")
@@ -190,17 +189,15 @@ class Dots:
 
     def _plain(self, dot: Op, init: Value | None, result: Value) -> None:
         """Any product, batched and of integers too, from dense copies of both operands."""
-        lowering, code = self.lowering, self.lowering.code
-        a, b = (lowering.stored_row_major(o) for o in dot.operands)
+        writer, code = self.writer, self.writer.code
+        a, b = (writer.stored_row_major(o) for o in dot.operands)
         type = result.type
         assert isinstance(type, TileType)
-        target = lowering.dense_buffer(result.name or "product", type)
+        target = writer.dense_buffer(result.name or "product", type)
         if init is not None:
-            lowering.put(init, target, dot)
-        lowering.flush()
-        batch = 1
-        for size in type.shape[:-2]:
-            batch *= size
+            writer.put(init, target, dot)
+        writer.flush()
+        batch = math.prod(type.shape[:-2])
         m, n = type.shape[-2:]
         k = shape_of(dot.operands[0].type)[-1]
         accumulate = "true" if init is not None else "false"
@@ -212,4 +209,4 @@ class Dots:
             f"  od::{function}{element}({a.name} + {i} * {m * k}, {k}, 1, {b.name} + {i} * {k * n}, {n}, "
             f"{target.name} + {i} * {m * n}, {n}, {m}, {n}, {k}, {accumulate});"
         )
-        lowering.expressions.stored[result] = Stored(target)
+        writer.expressions.stored[result] = Stored(target)
