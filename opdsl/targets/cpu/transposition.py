@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from opdsl.ir.core import Gather, Op, Slice, Value, walk
-from opdsl.ir.types import f64, i64, shape_of, u64
+from opdsl.ir.types import shape_of
 from opdsl.targets.cpu.code import local_element
 from opdsl.targets.cpu.coordinates import access_coordinates, leaves
 from opdsl.targets.cpu.dot_operands import View, view_matrix
 from opdsl.targets.cpu.expressions import Stored
 from opdsl.targets.cpu.facts import Facts, tensor_index, tensor_of
+from opdsl.targets.cpu.lanes import vector_lanes
 from opdsl.targets.cpu.loop_ir import Coordinates, Index, LoopVariable, make_buffer
 from opdsl.targets.cpu.writer import Writer
 
@@ -97,7 +98,7 @@ def emit(writer: Writer, op: Op, plan: Transposed) -> None:
     (row_low, row_high), (column_low, column_high) = matrix.ranges
     if matrix.condition is not None:
         row_high = f"({matrix.condition} ? {row_high} : 0)"
-    lanes = writer.isa.vector_bytes // (8 if dtype in (f64, i64, u64) else 4)
+    lanes = vector_lanes(writer.isa, [dtype])
     pad = writer.expressions.scalars[op.operands[-1]].text
     writer.code.line(
         f"od::load_transposed<{lanes}>({matrix.pointer}, {matrix.strides[0]}, {shape[plan.copy_dim]}, "
