@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from opdsl.ir.types import DType, bf16, f16, f32, f64, i8, i32, u8
 from opdsl.targets.cpu.code import REGISTER, STORAGE
 from opdsl.targets.cpu.isa import Isa
+from opdsl.targets.cpu.loop_ir import round_up
 
 FEW_ROWS = 16  # with so few rows of A, B is read once, straight from memory
-
-
-def round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
 
 
 @dataclass(frozen=True)

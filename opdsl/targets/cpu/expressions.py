@@ -79,12 +79,13 @@ class Expressions:
 
     # --- registers ---
 
-    def vector_type(self, dtype: DType) -> str:
+    def register_type(self, dtype: DType, vector: bool) -> str:
+        if not vector:
+            return REGISTER[dtype]
         return f"od::mask<{self.loops.lanes}>" if dtype.is_bool else f"od::vec<{REGISTER[dtype]}, {self.loops.lanes}>"
 
     def define(self, hint: str, dtype: DType, vector: bool, expression: str, level: int) -> Register:
-        type = self.vector_type(dtype) if vector else REGISTER[dtype]
-        return Register(self.code.define(hint, type, expression, level), dtype, vector, level)
+        return Register(self.code.define(hint, self.register_type(dtype, vector), expression, level), dtype, vector, level)
 
     def as_vector(self, register: Register) -> Register:
         """The register in all lanes."""
@@ -112,6 +113,11 @@ class Expressions:
         return " + ".join(parts)
 
     # --- values ---
+
+    def scalar_text(self, value: Value) -> str:
+        """An index's text, also where a constant has not been reached yet."""
+        known = constant(self.facts, value)
+        return f"od::i64({known})" if known is not None else self.scalars[value].text
 
     def evaluate(self, value: Value, at: Coordinates) -> Register:
         """The value's element (or vector of elements along the lane loop) at `at`."""

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from opdsl.ir.core import Value
-from opdsl.targets.cpu.coordinates import leaves
+from opdsl.ir.types import ScalarType
+from opdsl.targets.cpu.coordinates import access_coordinates, leaves
 from opdsl.targets.cpu.facts import Facts, tensor_index, tensor_of
-from opdsl.targets.cpu.loop_ir import Coordinates, Group, LoopVariable, Nest, Root
+from opdsl.targets.cpu.loop_ir import Coordinates, Group, LoopVariable, Nest, Root, walk_nests
 
 
 @dataclass(eq=False)
@@ -53,8 +54,6 @@ def root_leaves(facts: Facts, stored: Callable[[Value], bool], root: Root) -> It
 
 
 def _gather_coordinates(root: Root, at: Coordinates) -> list[tuple[Value, Coordinates]]:
-    from opdsl.targets.cpu.coordinates import access_coordinates
-
     pairs = zip(tensor_index(root.op), access_coordinates(root.op, at), strict=True)
     return [(operand, inside) for (_, operand), (_, inside) in pairs if inside]
 
@@ -173,6 +172,40 @@ def _lane_here(group: Group) -> bool:
         return False
     wishes = {prefers_lane(root, group.depth) for root in group.roots} - {None}
     return wishes == {True} or (not wishes and all(ends))
+
+
+def results_in_memory(
+    tree: list[Nest | Root], edges: Sequence[Dependence]
+) -> list[tuple[Root, tuple[Nest, ...]]]:
+    """The roots whose results do not live in registers between producer and consumers; for each the loops around it of
+    one iteration of which memory will do, because nothing outside reads it."""
+    found = []
+    around = dict(walk_nests(tree))
+    for root, nests in around.items():
+        if not root.values or isinstance(root.values[0].type, ScalarType):
+            continue
+        consumers = [e.consumer for e in edges if e.producer is root and not e.overwrites and not e.memory]
+        shared = [_shared(nests, around[c]) for c in consumers]
+        parallel = len([d for d in root.loops if d not in root.reduced])
+        # Names end with the outermost loop: what another nest reads, even a single value, goes through memory.
+        in_registers = root.kind in ("tile", "reduce", "reduce_custom", "arg_reduce")
+        in_registers = in_registers and all(s >= max(parallel, 1) for s in shared)
+        if root.kind == "tile":
+            in_registers = in_registers and all(s == len(nests) for s in shared)
+        lasts = root.external or root.target is not None
+        if lasts or not in_registers:
+            found.append((root, () if lasts else nests[: min(shared, default=0)]))
+    return found
+
+
+def _shared(a: tuple[Nest, ...], b: tuple[Nest, ...]) -> int:
+    """How many loops are around both."""
+    count = 0
+    for x, y in zip(a, b, strict=False):
+        if x is not y:
+            break
+        count += 1
+    return count
 
 
 def name_loops(roots: Sequence[Root], fresh: Callable[[str], str]) -> None:

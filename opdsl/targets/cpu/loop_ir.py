@@ -72,6 +72,19 @@ class Buffer:
         return self.order[-1] if self.order else None
 
 
+def round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def row_major_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The strides of a tile without padding between its rows."""
+    strides, step = [0] * len(shape), 1
+    for dim in reversed(range(len(shape))):
+        strides[dim] = step
+        step *= shape[dim]
+    return tuple(strides)
+
+
 PADDING = 64  # bytes: rows end on a vector's boundary, so that whole vectors may be stored
 
 
@@ -88,7 +101,7 @@ def make_buffer(
     for place, dim in enumerate(reversed(order)):
         strides[dim] = step
         extent = shape[dim]
-        step *= -(-extent // lanes) * lanes if place == 0 else extent
+        step *= round_up(extent, lanes) if place == 0 else extent
         # Rows a multiple of 4 KiB apart fall into one set of the first-level cache: move them by one vector.
         if place == 0 and len(order) > 1 and step * element_bytes % 2048 == 0:
             step += lanes

@@ -10,12 +10,12 @@ import numpy as np
 from opdsl.ir.core import Source
 from opdsl.ir.ops import print_parts
 from opdsl.ir.types import DType
-from opdsl.targets.cpu.lowering import Site
 from opdsl.targets.interp.errors import KernelAssertionError
 from opdsl.targets.interp.values import NUMPY_DTYPES
 
 if TYPE_CHECKING:
     from opdsl._runtime import LaunchReport
+    from opdsl.targets.cpu.report_calls import Site
 
 
 def deliver(sites: Sequence[Site], source: Source, report: LaunchReport) -> None:

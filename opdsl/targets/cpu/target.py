@@ -17,7 +17,8 @@ from opdsl.targets.base import Request
 from opdsl.targets.cpu.isa import ISAS, Isa, entry_name
 
 if TYPE_CHECKING:  # a kernel that is in the cache needs no code generator
-    from opdsl.targets.cpu.lowering import Lowering, Site
+    from opdsl.targets.cpu.lowering import Lowering
+    from opdsl.targets.cpu.report_calls import Site
 
 # No lane's result may depend on its neighbours or on how the compiler feels: no contraction, no reassociation.
 POLICY_FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fwrapv")

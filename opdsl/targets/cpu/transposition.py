@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from opdsl.ir.core import Gather, Op, Slice, Value, walk
-from opdsl.ir.types import f64, i64, shape_of, u64
+from opdsl.ir.types import shape_of
+from opdsl.targets.cpu.code import local_element
 from opdsl.targets.cpu.coordinates import access_coordinates, leaves
+from opdsl.targets.cpu.dot_operands import View, view_matrix
+from opdsl.targets.cpu.expressions import Stored
 from opdsl.targets.cpu.facts import Facts, tensor_index, tensor_of
+from opdsl.targets.cpu.lanes import vector_lanes
 from opdsl.targets.cpu.loop_ir import Coordinates, Index, LoopVariable, make_buffer
-
-if TYPE_CHECKING:
-    from opdsl.targets.cpu.lowering import Lowering
+from opdsl.targets.cpu.writer import Writer
 
 SMALLEST = 8  # a dim shorter than this is not worth a transposition
 
@@ -82,30 +83,26 @@ def _plan(op: Op, at: Coordinates, along: LoopVariable, lane: LoopVariable) -> T
     return None
 
 
-def emit(lowering: Lowering, op: Op, plan: Transposed) -> None:
+def emit(writer: Writer, op: Op, plan: Transposed) -> None:
     """The copy, where the copy_in stands."""
-    from opdsl.targets.cpu.code import local_element
-    from opdsl.targets.cpu.dot_operands import View
-    from opdsl.targets.cpu.expressions import Stored
-
-    lowering.flush()
+    writer.flush()
     value = op.result
     shape, dtype = shape_of(value.type), value.type.dtype
     dims = [dim for dim, (spec, _) in enumerate(tensor_index(op)) if isinstance(spec, Slice)]
     rows, columns = dims[plan.copy_dim], dims[plan.source_dim]
-    matrix = lowering.dots._view_matrix(View(op, (rows, columns), dtype), (rows, columns))
+    matrix = view_matrix(writer.expressions, View(op, (rows, columns), dtype))
     order = (plan.source_dim, plan.copy_dim)
-    name = lowering.code.fresh(value.name or "transposed")
+    name = writer.code.fresh(value.name or "transposed")
     buffer = make_buffer(name, dtype, local_element(dtype)[1], shape, order)
-    lowering.arena.place(buffer)
+    writer.place(buffer)
     (row_low, row_high), (column_low, column_high) = matrix.ranges
     if matrix.condition is not None:
         row_high = f"({matrix.condition} ? {row_high} : 0)"
-    lanes = lowering.isa.vector_bytes // (8 if dtype in (f64, i64, u64) else 4)
-    pad = lowering.expressions.scalars[op.operands[-1]].text
-    lowering.code.line(
+    lanes = vector_lanes(writer.isa, [dtype])
+    pad = writer.expressions.scalars[op.operands[-1]].text
+    writer.code.line(
         f"od::load_transposed<{lanes}>({matrix.pointer}, {matrix.strides[0]}, {shape[plan.copy_dim]}, "
         f"{shape[plan.source_dim]}, {row_low}, {row_high}, {column_low}, {column_high}, {pad}, {buffer.name}, "
         f"{buffer.strides[plan.source_dim]});"
     )
-    lowering.expressions.stored[value] = Stored(buffer)
+    writer.expressions.stored[value] = Stored(buffer)

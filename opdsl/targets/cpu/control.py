@@ -1,0 +1,195 @@
+"""Control flow as it is: grids, loops and branches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from opdsl.ir.core import Op, Region, walk
+from opdsl.ir.types import TileType, i64
+from opdsl.targets.cpu.arena import Arena
+from opdsl.targets.cpu.carried import Carried, Place
+from opdsl.targets.cpu.code import REGISTER, Register
+from opdsl.targets.cpu.dots import Dots
+from opdsl.targets.cpu.loop_ir import Buffer
+from opdsl.targets.cpu.places import location_comment
+from opdsl.targets.cpu.ranges import constant
+from opdsl.targets.cpu.writer import Writer
+
+
+class ControlFlow:
+    """Lowers control ops. `lower_region` lowers the ops of a region but its terminator."""
+
+    def __init__(self, writer: Writer, dots: Dots, lower_region: Callable[[Region], None]) -> None:
+        self.writer = writer
+        self.code = writer.code
+        self.expressions = writer.expressions
+        self.dots = dots
+        self.carried = Carried(writer, dots.outputs)
+        self.lower_region = lower_region
+        self.in_parallel = False
+
+    def lower(self, op: Op) -> None:
+        lower = {"parallel": self.parallel, "for": self.for_loop, "while": self.while_loop, "if": self.branch}
+        lower[op.name](op)
+
+    def parallel(self, op: Op) -> None:
+        self.writer.flush()
+        if self.in_parallel:
+            self._inner_parallel(op)
+            return
+        code, (body,) = self.code, op.regions
+        ranges = [op.operands[i : i + 3] for i in range(0, len(op.operands), 3)]
+        order = self.dots.copies.grid_order(op)
+        counts = []
+        for bounds in ranges:
+            trips = f"od::trips({', '.join(map(self.writer.scalar, bounds))})"
+            counts.append(code.define("count", "od::i64", trips, code.level))
+        total = code.define("total", "od::i64", " * ".join(counts), code.level)
+        ordered = _must_run_in_order(body)
+        run = code.fresh("grid")
+        outer_arena, self.writer.arena = self.writer.arena, Arena("scratch")
+        outer_ordered, self.writer.nests.ordered = self.writer.nests.ordered, ordered
+        self.in_parallel = True
+        task = code.fresh("task")
+        with code.scope() as scope:
+            remaining = task
+            for place, axis in reversed(list(enumerate(order))):
+                start, _, step = ranges[axis]
+                argument = body.arguments[axis]
+                index = f"{remaining} % {counts[axis]}" if place else remaining
+                text = f"{self.writer.scalar(start)} + ({index}) * {self.writer.scalar(step)}"
+                name = code.define(argument.name or "i", "od::i64", text, code.level)
+                self.expressions.scalars[argument] = Register(name, i64, False, code.level)
+                if place:
+                    remaining = code.define("rest", "od::i64", f"{remaining} / {counts[axis]}", code.level)
+            setup = self.dots.copies.enter_grid(op, task, order, counts)
+            self.lower_region(body)
+            self.writer.flush()
+        self.in_parallel = False
+        arena, self.writer.arena = self.writer.arena, outer_arena
+        self.writer.nests.ordered = outer_ordered
+        code.line(location_comment([op.location]))
+        code.line(
+            f"auto {run} = [=, &failed](od::i64 begin, od::i64 end, char* scratch) __attribute__((always_inline)) {{"
+        )
+        code.lines(arena.declared(), 1)
+        code.lines(setup, 1)
+        code.line(f"  for (od::i64 {task} = begin; {task} < end; ++{task}) {{")
+        code.lines(scope.lines, 2)
+        code.line("  }")
+        if any("od::store_past" in line for line in scope.lines):
+            code.line("  od::stream_fence();")
+        code.line("};")
+        chunk = total if ordered else self.dots.copies.chunk(op, order, counts)
+        code.line(f"od::run_grid(runtime, {total}, {chunk}, {arena.total()}, {run});")
+
+    def _inner_parallel(self, op: Op) -> None:
+        """A parallel loop inside another runs in its thread."""
+        (body,) = op.regions
+        with self.code.scope() as scope:
+            for i, argument in enumerate(body.arguments):
+                start, stop, step = (self.writer.scalar(o) for o in op.operands[3 * i : 3 * i + 3])
+                name = self.code.fresh(argument.name or "i")
+                self.code.line(f"for (od::i64 {name} = {start}; {name} < {stop}; {name} += {step}) {{")
+                self.expressions.scalars[argument] = Register(name, i64, False, self.code.level)
+            with self.code.scope() as inner:
+                for argument in body.arguments:
+                    known = self.expressions.scalars[argument]
+                    self.expressions.scalars[argument] = Register(known.text, i64, False, self.code.level)
+                self.lower_region(body)
+                self.writer.flush()
+            self.code.lines(inner.lines, 1)
+            self.code.line("}" * len(body.arguments))
+        self.code.lines(scope.lines)
+
+    def for_loop(self, op: Op) -> None:
+        (body,) = op.regions
+        start, stop, step = op.operands[:3]
+        places = self.carried.declare(op.operands[3:], body.arguments[1:])
+        variable = self.code.fresh(body.arguments[0].name or "i")
+        start_text, stop_text, step_text = (self.writer.scalar(o) for o in (start, stop, step))
+        self.writer.report.append(f"for {variable}:  # line {op.location.line}")
+        mark = len(self.writer.report)
+        with self.code.scope() as scope:
+            self.expressions.scalars[body.arguments[0]] = Register(variable, i64, False, self.code.level)
+            self.carried.bind_snapshot(body.arguments[1:], places)
+            self._note_targets(body, places)
+            self.lower_region(body)
+            self.carried.yield_into(body, places)
+        self.writer.report[mark:] = ["  " + line for line in self.writer.report[mark:]]
+        for line in self.dots.outputs.never_written(body.arguments[1:], places, f"{start_text} >= {stop_text}"):
+            self.code.line(line)
+        self.code.line(location_comment([op.location]))
+        step_constant = constant(self.writer.facts, step)
+        directions = {">": "<", "<": ">"} if step_constant is None else {"": "<" if step_constant >= 0 else ">"}
+        for sign, before in directions.items():
+            if sign:
+                self.code.line(f"if ({step_text} {sign} 0)")
+            self.code.line(
+                f"for (od::i64 {variable} = {start_text}; {variable} {before} {stop_text}; {variable} += {step_text}) {{"
+            )
+            self.code.lines(scope.lines, 1)
+            self.code.line("}")
+        self.carried.bind(op.results, places)
+
+    def _note_targets(self, body: Region, places: Sequence[Place]) -> None:
+        """Lets a product that is yielded accumulate where the carried value lives."""
+        for value, argument, place in zip(body.terminator.operands, body.arguments[1:], places, strict=True):
+            home = self.writer.facts.block_of.get(value)
+            if isinstance(place, Buffer) and home is body and value not in body.arguments:
+                self.dots.carried_targets[value] = (argument, place)
+
+    def while_loop(self, op: Op) -> None:
+        condition, body = op.regions
+        places = self.carried.declare(op.operands, body.arguments)
+        with self.code.scope() as scope:
+            with self.code.scope() as test:
+                self.carried.bind(condition.arguments, places)
+                self.lower_region(condition)
+                self.writer.flush()
+                holds = self.writer.scalar(condition.terminator.operands[0])
+                self.code.line(f"if (!({holds})) break;")
+            with self.code.scope() as inner:
+                self.carried.bind_snapshot(body.arguments, places)
+                self.lower_region(body)
+                self.carried.yield_into(body, places)
+            self.code.lines(test.lines)
+            self.code.lines(inner.lines)
+        self.code.line(location_comment([op.location]))
+        self.code.line("for (;;) {")
+        self.code.lines(scope.lines, 1)
+        self.code.line("}")
+        self.carried.bind(op.results, places)
+
+    def branch(self, op: Op) -> None:
+        self.writer.flush()
+        condition = self.writer.scalar(op.operands[0])
+        places: list[Place] = []
+        for result in op.results:
+            if isinstance(result.type, TileType):
+                places.append(self.writer.new_buffer(result.name or "chosen", result.type))
+            else:
+                name = self.code.fresh(result.name or "chosen")
+                self.code.line(f"{REGISTER[result.type.dtype]} {name};")
+                places.append(name)
+        bodies = []
+        for region in op.regions:
+            with self.code.scope() as scope:
+                self.lower_region(region)
+                self.carried.yield_into(region, places)
+            bodies.append(scope.lines)
+        # What both branches share has been defined before the text of the first one.
+        self.code.line(location_comment([op.location]))
+        for keyword, body in zip((f"if ({condition})", "else"), bodies, strict=True):
+            self.code.line(f"{keyword} {{")
+            self.code.lines(body, 1)
+            self.code.line("}")
+        self.carried.bind(op.results, places)
+
+
+def _must_run_in_order(body: Region) -> bool:
+    """Whether iterations add floats to shared elements: any other order would give other bits."""
+    return any(
+        op.name == "copy_out" and op.attributes["mode"] == "add" and op.operands[1].type.dtype.is_float
+        for op in walk(body)
+    )
