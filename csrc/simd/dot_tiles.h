@@ -213,9 +213,10 @@ OD_NOINLINE void tiles_dot(const T* a, i64 a_row_stride, i64 a_k_stride, const i
     for (i64 i = 0; i < m; i += 32) {
       const T* from = a + i * a_row_stride + x * a_k_stride;
       const i64 height = m - i < 32 ? m - i : 32;
-      // For a panel or two a copy does not pay: whole tiles are read in place.
-      if (parts == 1 && n <= 64 && a_k_stride == 1 && a_row_stride % group == 0 && height == 32 &&
-          depth % (16 * group) == 0) {
+      // Whole tiles are read in place where a copy does not pay: for a panel or two, or where rows lie one after the
+      // other, which fill all of L1 evenly as the copy would.
+      if (parts == 1 && (n <= 64 || a_row_stride == depth) && a_k_stride == 1 && a_row_stride % group == 0 &&
+          height == 32 && depth % (16 * group) == 0) {
         tiles_dot_copied<T>((const i32*)from, a_row_stride / group, b + x / group * 32, b_panel_stride,
                             c + i * c_row_stride, c_row_stride, 32, n, depth / group, accumulate || x > 0, false);
         continue;
