@@ -11,10 +11,10 @@ from opdsl.targets.cpu.dot_copies import DotCopies
 from opdsl.targets.cpu.dot_operands import Matrix, View, address, extent, local_matrix, view_matrix
 from opdsl.targets.cpu.dot_outputs import DotOutputs, OutputTile
 from opdsl.targets.cpu.dot_plans import Copy, Plan, Plans
-from opdsl.targets.cpu.expressions import Stored
 from opdsl.targets.cpu.facts import is_inline
 from opdsl.targets.cpu.loop_ir import Buffer
 from opdsl.targets.cpu.places import location_comment
+from opdsl.targets.cpu.values import Stored
 from opdsl.targets.cpu.writer import Writer
 
 
@@ -26,7 +26,7 @@ class Dots:
         self.facts = writer.facts
         self.plans = plans
         self.copies = DotCopies(writer, plans)
-        self.outputs = DotOutputs(writer.expressions, plans)
+        self.outputs = DotOutputs(writer.values, plans)
         self.carried_targets: dict[Value, tuple[Value, Buffer]] = {}  # yielded value -> loop argument, its buffer
 
     def lower(self, op: Op) -> None:
@@ -50,15 +50,15 @@ class Dots:
         overwrite = "true" if init is None else "false"
         if init in self.outputs.fresh:
             loop = self.outputs.fresh[init]
-            variable = writer.expressions.scalars[loop.regions[0].arguments[0]].text
-            overwrite = f"{variable} == {writer.expressions.scalar_text(loop.operands[0])}"
+            variable = writer.values.scalars[loop.regions[0].arguments[0]].text
+            overwrite = f"{variable} == {writer.values.scalar_text(loop.operands[0])}"
         self._call(plan, left, right, target, overwrite, result)
-        writer.expressions.stored[result] = Stored(target)
+        writer.values.stored[result] = Stored(target)
 
     def _operand(self, source: Copy | View | None, value: Value, left: bool) -> Matrix:
-        writer, stored = self.writer, self.writer.expressions.stored
+        writer, stored = self.writer, self.writer.values.stored
         if isinstance(source, View):
-            return view_matrix(writer.expressions, source)
+            return view_matrix(writer.values, source)
         if isinstance(source, Copy):
             return self.copies.matrix(source)
         writer.flush()
@@ -209,4 +209,4 @@ class Dots:
             f"  od::{function}{element}({a.name} + {i} * {m * k}, {k}, 1, {b.name} + {i} * {k * n}, {n}, "
             f"{target.name} + {i} * {m * n}, {n}, {m}, {n}, {k}, {accumulate});"
         )
-        writer.expressions.stored[result] = Stored(target)
+        writer.values.stored[result] = Stored(target)
