@@ -12,7 +12,7 @@ from opdsl.targets.cpu.code import STORAGE
 from opdsl.targets.cpu.facts import Facts, tensor_index, tensor_of
 from opdsl.targets.cpu.loop_ir import Buffer
 from opdsl.targets.cpu.ranges import constant
-from opdsl.targets.cpu.values import Values
+from opdsl.targets.cpu.tables import Tables
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,14 @@ class Matrix:
     condition: str | None = None
 
 
-def view_matrix(values: Values, view: View) -> Matrix:
+def view_matrix(tables: Tables, view: View) -> Matrix:
     """A part of a tensor as an operand. Defines its address at the current level."""
-    code, op = values.code, view.op
-    tensor = values.tensors[view.tensor]
+    code, op = tables.code, view.op
+    tensor = tables.tensors[view.tensor]
     parts, conditions = [tensor.pointer], []
     for dim, (spec, operand) in enumerate(tensor_index(op)):
-        register = values.scalars[operand]
-        if constant(values.facts, operand) != 0:
+        register = tables.scalars[operand]
+        if constant(tables.facts, operand) != 0:
             parts.append(f"{register.text} * {tensor.strides[dim]}")
         if isinstance(spec, Point):
             conditions.append(f"od::inside({register.text}, {tensor.sizes[dim]})")
@@ -110,7 +110,7 @@ def view_matrix(values: Values, view: View) -> Matrix:
     ranges, strides = [], []
     for side, dim in enumerate(view.dims):
         spec, _ = view.slice(side)
-        clip = clip_of(values, op, dim)
+        clip = clip_of(tables, op, dim)
         ranges.append(("0", str(spec.length)) if clip is None else (clip.low, clip.high))
         stride = tensor.strides[dim]
         strides.append(stride if spec.step == 1 else f"({spec.step} * {stride})")

@@ -17,34 +17,34 @@ from opdsl.targets.cpu.loads import Loads
 from opdsl.targets.cpu.local_memory import load_local
 from opdsl.targets.cpu.loop_ir import Coordinates, Index
 from opdsl.targets.cpu.stores import store_tensor
-from opdsl.targets.cpu.values import Values
+from opdsl.targets.cpu.tables import Tables
 
 
 class Expressions:
     """Evaluation of values, and the accesses that it needs."""
 
-    def __init__(self, values: Values) -> None:
-        self.values = values
-        self.loads = Loads(values)
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        self.loads = Loads(tables)
 
     def evaluate(self, value: Value, at: Coordinates) -> Register:
         """The value's element (or vector of elements along the lane loop) at `at`."""
-        values = self.values
+        tables = self.tables
         if isinstance(value.type, ScalarType):
-            return values.scalars[value]
-        if value in values.loops.holding:
-            return Register("true", bool_, False, values.code.level)
+            return tables.scalars[value]
+        if value in tables.loops.holding:
+            return Register("true", bool_, False, tables.code.level)
         key = (value, at)
-        known = values.code.recall(key)
+        known = tables.code.recall(key)
         if known is not None:
             return known
-        if value in values.stored:
-            result = load_local(values, value, at)
+        if value in tables.stored:
+            result = load_local(tables, value, at)
         else:
-            op = values.facts.op(value)
+            op = tables.facts.op(value)
             assert op is not None, f"{value} has no place"
             result = self._compute(op, value, at)
-        return values.code.remember(key, result)
+        return tables.code.remember(key, result)
 
     def _compute(self, op: Op, value: Value, at: Coordinates) -> Register:
         if op.name == "copy_in":
@@ -55,22 +55,22 @@ class Expressions:
         operands = [self.evaluate(o, c) for o, c in zip(op.operands, inside, strict=True)]
         if OPS[op.name].category == "shape":
             return operands[0]
-        return apply(self.values, op, operands, value.name)
+        return apply(self.tables, op, operands, value.name)
 
     def _arange(self, index: Index) -> Register:
-        level = self.values.level((index,))
-        step = index.coefficient(self.values.loops.lane)
-        text = self.values.index_text(index)
+        level = self.tables.level((index,))
+        step = index.coefficient(self.tables.loops.lane)
+        text = self.tables.index_text(index)
         if index.terms and (len(index.terms) > 1 or index.constant or index.terms[0][1] != 1):
-            text = self.values.code.define("at", "od::i64", text, level)
+            text = self.tables.code.define("at", "od::i64", text, level)
         return Register(text if index.terms else f"od::i64({text})", i64, False, level, step)
 
     def access(self, op: Op, at: Coordinates) -> Access:
-        return access(self.values, self.evaluate, op, at)
+        return access(self.tables, self.evaluate, op, at)
 
     def load_scalar(self, op: Op) -> Register:
         return self.loads.load_scalar(op, self.access(op, ()))
 
     def store(self, op: Op, at: Coordinates, register: Register, ordered: bool) -> None:
         """One element or vector of a copy_out."""
-        store_tensor(self.values, self.access(op, at), op, at, register, ordered)
+        store_tensor(self.tables, self.access(op, at), op, at, register, ordered)

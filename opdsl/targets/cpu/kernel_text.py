@@ -8,7 +8,7 @@ from opdsl.ir.types import ScalarType, TensorType
 from opdsl.targets.cpu import arithmetic
 from opdsl.targets.cpu.code import REGISTER, STORAGE, Register
 from opdsl.targets.cpu.isa import entry_name
-from opdsl.targets.cpu.values import TensorText
+from opdsl.targets.cpu.tables import TensorText
 from opdsl.targets.cpu.writer import Writer
 
 ELEMENTARY = (
@@ -27,7 +27,7 @@ def declare_parameters(writer: Writer) -> list[str]:
             streams = writer.facts.is_written_only(value)
             unit, array = writer.unit_axes[value], f"arrays[{arrays}]"
             text, defined = _tensor_text(writer.code.fresh(name), value.type, unit, array, streams)
-            writer.values.tensors[value] = text
+            writer.tables.tensors[value] = text
             lines += defined
             arrays += 1
             for size, dim in zip(text.sizes, value.type.dims, strict=True):
@@ -43,7 +43,7 @@ def declare_parameters(writer: Writer) -> list[str]:
             if dtype.is_float:
                 text_ = arithmetic.wrapped(text_, dtype)
             lines.append(f"const {REGISTER[dtype]} {variable} = {text_};")
-            writer.values.scalars[value] = Register(variable, dtype, False, 0)
+            writer.tables.scalars[value] = Register(variable, dtype, False, 0)
             scalars += 1
     return lines
 

@@ -95,7 +95,7 @@ class Lowering:
     # --- scalars ---
 
     def _scalar(self, op: Op) -> None:
-        scalars, result = self.writer.values.scalars, op.result
+        scalars, result = self.writer.tables.scalars, op.result
         if op.name == "constant":
             dtype = result.type.dtype
             scalars[result] = Register(arithmetic.literal(op.attributes["value"], dtype), dtype, False, 0)
@@ -107,4 +107,4 @@ class Lowering:
         else:
             if any(o not in scalars or self.writer.run.defines(o) for o in op.operands):
                 self.writer.flush()
-            scalars[result] = apply(self.writer.values, op, [scalars[o] for o in op.operands], result.name)
+            scalars[result] = apply(self.writer.tables, op, [scalars[o] for o in op.operands], result.name)

@@ -15,7 +15,7 @@ from opdsl.targets.cpu.loop_ir import Buffer, Nest, Root, describe, make_buffer,
 from opdsl.targets.cpu.loops import LoopWriter
 from opdsl.targets.cpu.masks import holding_conditions
 from opdsl.targets.cpu.places import roots_comment
-from opdsl.targets.cpu.values import Loops, Stored
+from opdsl.targets.cpu.tables import Loops, Stored
 
 Place = Callable[[Buffer], None]
 
@@ -25,9 +25,9 @@ class Nests:
 
     def __init__(self, expressions: Expressions, isa: Isa, place: Place, report: list[str]) -> None:
         self.expressions = expressions
-        self.values = expressions.values
-        self.code = self.values.code
-        self.facts = self.values.facts
+        self.tables = expressions.tables
+        self.code = self.tables.code
+        self.facts = self.tables.facts
         self.isa = isa
         self.place = place  # gives a buffer its memory
         self.report = report  # the loop IR as text
@@ -43,27 +43,27 @@ class Nests:
         for value in (v for root in roots for v in root.values if isinstance(v.type, ScalarType)):
             name = self.code.fresh(value.name or "result")
             self.code.line(f"{REGISTER[value.type.dtype]} {name};")
-            self.values.scalars[value] = Register(name, value.type.dtype, False, self.code.level)
+            self.tables.scalars[value] = Register(name, value.type.dtype, False, self.code.level)
         name_loops(roots, self.code.fresh)
         defined = {value: root for root in roots for value in root.values}
 
         def is_stored(value: Value) -> bool:
-            return value in self.values.stored or value in defined
+            return value in self.tables.stored or value in defined
 
         edges = dependences(self.facts, is_stored, roots)
         edges += self._overwrites(roots, overwritten, is_stored)
         for root in roots:
-            root.lane = wanted_lane(self.values, is_stored, defined, root)
+            root.lane = wanted_lane(self.tables, is_stored, defined, root)
         tree = build_nests(roots, edges)
         for root, held in results_in_memory(tree, edges):
             self._store_result(root, held)
         self.report.extend(describe(tree))
         loops = LoopWriter(self.expressions, self.isa, self.ordered)
-        outer = self.values.loops
-        self.values.loops = Loops(read_again=self._read_again(tree, is_stored))
+        outer = self.tables.loops
+        self.tables.loops = Loops(read_again=self._read_again(tree, is_stored))
         for child in tree:
             # Each nest is a block: names in it end with it, and loads are not moved above the nests before.
-            comparisons = holding_conditions(self.values, child) if isinstance(child, Nest) else {}
+            comparisons = holding_conditions(self.tables, child) if isinstance(child, Nest) else {}
             if comparisons:
                 condition = " && ".join(dict.fromkeys(comparisons.values()))
                 blocks = {f"if ({condition}) {{": frozenset(comparisons), "else {": frozenset()}
@@ -77,7 +77,7 @@ class Nests:
                 self.code.line(opening)
                 self.code.lines(body, 1)
                 self.code.line("}")
-        self.values.loops = outer
+        self.tables.loops = outer
 
     def _read_again(self, tree: list[Nest | Root], is_stored: Callable[[Value], bool]) -> set[Op]:
         """The copy_ins that more than one loop reads."""
@@ -90,11 +90,11 @@ class Nests:
         return {op for op, nests in readers.items() if len(nests) > 1}
 
     def _block_lines(self, loops: LoopWriter, child: Nest | Root, holding: frozenset[Value]) -> list[str]:
-        self.values.loops.holding = holding
+        self.tables.loops.holding = holding
         with self.code.scope() as scope:
-            self.values.loops.nest_level = self.code.level
+            self.tables.loops.nest_level = self.code.level
             loops.emit(child)
-        self.values.loops.holding = frozenset()
+        self.tables.loops.holding = frozenset()
         return scope.lines
 
     def _overwrites(
@@ -102,7 +102,7 @@ class Nests:
     ) -> list[Dependence]:
         """What has to be read before a root overwrites it."""
         edges = []
-        stored = self.values.stored
+        stored = self.tables.stored
         for old, writer in overwritten:
             for reader in roots[: roots.index(writer)]:
                 for leaf, inside in root_leaves(self.facts, is_stored, reader):
@@ -118,7 +118,7 @@ class Nests:
         kept = root.kept()
         for value in root.values:
             if root.target is not None and value is root.values[0]:
-                self.values.stored[value] = Stored(root.target)
+                self.tables.stored[value] = Stored(root.target)
                 continue
             shape, places = [], set()
             for place, dim in enumerate(kept):
@@ -134,4 +134,4 @@ class Nests:
             name = self.code.fresh(value.name or root.kind)
             buffer = make_buffer(name, dtype, local_element(dtype)[1], tuple(shape), order)
             self.place(buffer)
-            self.values.stored[value] = Stored(buffer, frozenset(places))
+            self.tables.stored[value] = Stored(buffer, frozenset(places))

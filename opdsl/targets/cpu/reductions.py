@@ -36,8 +36,8 @@ class Reductions:
 
     def __init__(self, expressions: Expressions, isa: Isa) -> None:
         self.expressions = expressions
-        self.values = expressions.values
-        self.code = self.values.code
+        self.tables = expressions.tables
+        self.code = self.tables.code
         self.isa = isa
         self.accumulators: dict[Root, Accumulator] = {}
 
@@ -47,7 +47,7 @@ class Reductions:
 
     def open(self, root: Root, nest: Nest) -> None:
         """Before the outermost loop that the root reduces: its accumulators."""
-        loops = self.values.loops
+        loops = self.tables.loops
         kind, dtypes = root.op.attributes.get("kind", ""), [v.type.dtype for v in root.values]
         lane_nest = _lane_nest(nest, root)
         vector = loops.lane is not None or lane_nest is not None
@@ -59,7 +59,7 @@ class Reductions:
         type = identity = ""
         if root.kind in ("reduce", "scan"):
             name, dtype = self.code.fresh(kind), dtypes[0]
-            type = self.values.register_type(dtype, vector)
+            type = self.tables.register_type(dtype, vector)
             identity = self._everywhere(arithmetic.reduction_identity(kind, dtype), dtype, vector)
             copies = range(COPIES) if lane_reduced and root.kind == "reduce" else range(1)
             self.code.line(f"{type} {', '.join(f'{name}_{copy} = {identity}' for copy in copies)};")
@@ -70,12 +70,12 @@ class Reductions:
             identity = self._everywhere(arithmetic.reduction_identity(kind, operand), operand, vector)
             zero = self._everywhere("od::i64(0)", i64, True) if vector else "0"
             for name, dtype, start in zip(names, dtypes, (identity, zero), strict=True):
-                self.code.line(f"{self.values.register_type(dtype, vector)} {name} = {start};")
+                self.code.line(f"{self.tables.register_type(dtype, vector)} {name} = {start};")
         else:
             names = []
             for dtype in dtypes:
                 names.append(self.code.fresh("carry"))
-                self.code.line(f"{self.values.register_type(dtype, vector)} {names[-1]}{{}};")
+                self.code.line(f"{self.tables.register_type(dtype, vector)} {names[-1]}{{}};")
         loops.lanes = saved
         self.accumulators[root] = Accumulator(names, vector, dtypes, type, identity)
 
@@ -107,14 +107,14 @@ class Reductions:
         if root.kind in ("scan", "scan_custom"):
             return
         if root.kind == "arg_reduce":
-            self._finish(root, [self.values.define("index", i64, vector, names[1], level)])
+            self._finish(root, [self.tables.define("index", i64, vector, names[1], level)])
             return
         if root.kind == "reduce_custom":
             totals = zip(names, dtypes, strict=True)
-            self._finish(root, [self.values.define("total", d, vector, n, level) for n, d in totals])
+            self._finish(root, [self.tables.define("total", d, vector, n, level) for n, d in totals])
             return
         text, dtype, kind = f"{names[0]}_0", dtypes[0], root.op.attributes["kind"]
-        if vector and self.values.loops.lane is None:
+        if vector and self.tables.loops.lane is None:
             pairs = [arithmetic.combine(kind, f"{names[0]}_{a}", f"{names[0]}_{a + 1}", dtype) for a in (0, 2)]
             total = arithmetic.combine(kind, pairs[0], pairs[1], dtype)
             if dtype.is_bool:
@@ -125,7 +125,7 @@ class Reductions:
             vector = False
         if dtype in HALF and kind in ("sum", "prod"):
             text = arithmetic.wrapped(text, dtype)
-        self._finish(root, [self.values.define(root.values[0].name or kind, dtype, vector, text, level)])
+        self._finish(root, [self.tables.define(root.values[0].name or kind, dtype, vector, text, level)])
 
     def trivial(self, root: Root) -> None:
         """A reduction over dims of one element."""
@@ -146,8 +146,8 @@ class Reductions:
 
     def _masked(self, root: Root, register: Register, identity: str, dtype: DType) -> str:
         """The register as a term: lanes that do not count hold the identity."""
-        loops = self.values.loops
-        register = self.values.as_vector(register) if self.accumulators[root].vector else register
+        loops = self.tables.loops
+        register = self.tables.as_vector(register) if self.accumulators[root].vector else register
         if loops.limit is None or not register.vector or not self._lane_is_reduced(root):
             return register.text
         neutral = self._everywhere(identity, dtype, True)
@@ -157,7 +157,7 @@ class Reductions:
         return f"od::select({counts}, {register.text}, {neutral})"
 
     def _lane_is_reduced(self, root: Root) -> bool:
-        lane = self.values.loops.lane
+        lane = self.tables.loops.lane
         return any(root.variables.get(d) is lane for d in root.reduced)
 
     def _scan_step(self, root: Root, accumulator: Accumulator, operand: Register, kind: str) -> None:
@@ -165,22 +165,22 @@ class Reductions:
         name = accumulator.names[0] + "_0"
         register = self._to_result(root, operand)
         if accumulator.vector:
-            register = self.values.as_vector(register)
+            register = self.tables.as_vector(register)
         before = None
         if root.op.attributes["exclusive"]:
-            before = self.values.define("before", dtype, accumulator.vector, name, self.code.level)
+            before = self.tables.define("before", dtype, accumulator.vector, name, self.code.level)
         self.code.line(f"{name} = {arithmetic.combine(kind, name, register.text, dtype)};")
-        result = before or self.values.define("running", dtype, accumulator.vector, name, self.code.level)
+        result = before or self.tables.define("running", dtype, accumulator.vector, name, self.code.level)
         if dtype in HALF:
             rounded = arithmetic.wrapped(result.text, dtype)
-            result = self.values.define("rounded", dtype, accumulator.vector, rounded, self.code.level)
+            result = self.tables.define("rounded", dtype, accumulator.vector, rounded, self.code.level)
         self._finish(root, [result])
 
     def _arg_step(self, root: Root, accumulator: Accumulator, operand: Register, kind: str) -> None:
         best, place = accumulator.names
         dtype, vector = accumulator.dtypes[0], accumulator.vector
         if vector:
-            operand = self.values.as_vector(operand)
+            operand = self.tables.as_vector(operand)
         axis = root.variables[root.op.attributes["axis"]].name
         relation = "gt" if kind == "max" else "lt"
         if dtype.is_bool:
@@ -192,15 +192,15 @@ class Reductions:
                 nan = arithmetic.elementwise("ne", [operand.text] * 2, dtype, vector)
                 number = arithmetic.elementwise("eq", [best] * 2, dtype, vector)
                 better = f"({better} | ({nan} & {number}))"
-        condition = self.values.define("better", bool_, vector, better, self.code.level).text
-        here = f"od::splat<od::i64, {self.values.loops.lanes}>({axis})" if vector else axis
+        condition = self.tables.define("better", bool_, vector, better, self.code.level).text
+        here = f"od::splat<od::i64, {self.tables.loops.lanes}>({axis})" if vector else axis
         self.code.line(f"{best} = {arithmetic.elementwise('select', [condition, operand.text, best], dtype, vector)};")
         self.code.line(f"{place} = {arithmetic.elementwise('select', [condition, here, place], i64, vector)};")
 
     def _custom_step(self, root: Root, accumulator: Accumulator, operands: list[Register]) -> None:
         vector = accumulator.vector
         if vector:
-            operands = [self.values.as_vector(o) for o in operands]
+            operands = [self.tables.as_vector(o) for o in operands]
         axis = root.variables[root.op.attributes["axis"]]
         (combine,) = root.op.regions
         first = axis.extent - 1 if root.op.attributes.get("reverse") else 0
@@ -210,7 +210,7 @@ class Reductions:
                 Register(n, d, vector, level) for n, d in zip(accumulator.names, accumulator.dtypes, strict=True)
             ]
             results = self._inline(combine, [*carried, *operands])
-            temporary = [self.values.define("next", r.dtype, vector, r.text, level) for r in results]
+            temporary = [self.tables.define("next", r.dtype, vector, r.text, level) for r in results]
             for name, register in zip(accumulator.names, temporary, strict=True):
                 self.code.line(f"{name} = {register.text};")
         self.code.line(f"if ({axis.name} == {first}) {{")
@@ -221,7 +221,7 @@ class Reductions:
         self.code.line("}")
         if root.kind == "scan_custom":
             registers = [
-                self.values.define("running", d, vector, n, self.code.level)
+                self.tables.define("running", d, vector, n, self.code.level)
                 for n, d in zip(accumulator.names, accumulator.dtypes, strict=True)
             ]
             self._finish(root, registers)
@@ -237,17 +237,17 @@ class Reductions:
                 text = arithmetic.literal(op.attributes["value"], op.attributes["dtype"])
                 known[op.result] = Register(text, op.attributes["dtype"], False, 0)
                 continue
-            operands = [known[o] if o in known else self.values.scalars[o] for o in op.operands]
+            operands = [known[o] if o in known else self.tables.scalars[o] for o in op.operands]
             if op.name == "if":
                 # Both sides are pure: compute both and choose.
                 sides = [self._inline(side, [], known) for side in op.regions]
                 for result, then, otherwise in zip(op.results, *sides, strict=True):
                     select = Op("select", (), (result,), {}, (), op.location)
-                    known[result] = apply(self.values, select, [operands[0], then, otherwise])
+                    known[result] = apply(self.tables, select, [operands[0], then, otherwise])
                 continue
-            known[op.result] = apply(self.values, op, operands)
-        results = [known.get(o) or self.values.scalars[o] for o in region.terminator.operands]
-        return [self.values.as_vector(r) for r in results] if vector else results
+            known[op.result] = apply(self.tables, op, operands)
+        results = [known.get(o) or self.tables.scalars[o] for o in region.terminator.operands]
+        return [self.tables.as_vector(r) for r in results] if vector else results
 
     # --- results ---
 
@@ -257,26 +257,26 @@ class Reductions:
         if register.dtype == dtype:
             return register
         if register.lane_step:
-            register = self.values.as_vector(register)
+            register = self.tables.as_vector(register)
         text = arithmetic.cast(register.text, register.dtype, dtype, register.vector)
-        return self.values.define("term", dtype, register.vector, text, register.level)
+        return self.tables.define("term", dtype, register.vector, text, register.level)
 
     def _everywhere(self, text: str, dtype: DType, vector: bool) -> str:
         """A constant, in all lanes of a vector."""
-        return self.values.as_vector(Register(text, dtype, False, 0)).text if vector else text
+        return self.tables.as_vector(Register(text, dtype, False, 0)).text if vector else text
 
     def _finish(self, root: Root, results: list[Register]) -> None:
         """Makes the results known to what follows in the loops around, and stores them where that is asked for."""
         at = root.result_coordinates()
         for value, register in zip(root.values, results, strict=True):
-            if value in self.values.stored:
-                store_local(self.values, self.values.stored[value], at, register)
+            if value in self.tables.stored:
+                store_local(self.tables, self.tables.stored[value], at, register)
             if at:
                 register = Register(register.text, register.dtype, register.vector, self.code.level, register.lane_step)
                 self.code.remember((value, at), register)
-            elif value not in self.values.stored:
+            elif value not in self.tables.stored:
                 # A scalar result, declared before the loops.
-                self.code.line(f"{self.values.scalars[value].text} = {register.text};")
+                self.code.line(f"{self.tables.scalars[value].text} = {register.text};")
 
 
 def _lane_nest(nest: Nest, root: Root) -> Nest | None:

@@ -7,45 +7,45 @@ from opdsl.ir.core import Op
 from opdsl.targets.cpu.accesses import Access
 from opdsl.targets.cpu.code import STORAGE, Register
 from opdsl.targets.cpu.loop_ir import Coordinates
-from opdsl.targets.cpu.values import Values
+from opdsl.targets.cpu.tables import Tables
 
 
-def store_tensor(values: Values, access: Access, op: Op, at: Coordinates, register: Register, ordered: bool) -> None:
+def store_tensor(tables: Tables, access: Access, op: Op, at: Coordinates, register: Register, ordered: bool) -> None:
     """One element or vector of a copy_out. `ordered`: nobody else writes at the same time, no atomics needed."""
-    mode, loops = op.attributes["mode"], values.loops
+    mode, loops = op.attributes["mode"], tables.loops
     if access.stride == "0" and any(place.coefficient(loops.lane) for place in at):
-        _scatter(values, access, mode, values.as_vector(register), ordered)  # all lanes, to one place
+        _scatter(tables, access, mode, tables.as_vector(register), ordered)  # all lanes, to one place
     elif access.vector_offset is None and mode == "set":
         checked = loops.limit is not None and access.stride != "0"
-        low, high = access.lane_range(values) if checked else ("0", None)
+        low, high = access.lane_range(tables) if checked else ("0", None)
         condition = None if checked else access.condition
-        store(values, access.pointer, access.stride, register, condition, low, high, access.tensor.streams)
+        store(tables, access.pointer, access.stride, register, condition, low, high, access.tensor.streams)
     else:
-        _scatter(values, access, mode, register, ordered)
+        _scatter(tables, access, mode, register, ordered)
 
 
-def _scatter(values: Values, access: Access, mode: str, register: Register, ordered: bool) -> None:
-    lanes, code = values.loops.lanes, values.code
+def _scatter(tables: Tables, access: Access, mode: str, register: Register, ordered: bool) -> None:
+    lanes, code = tables.loops.lanes, tables.code
     if register.dtype.is_bool:
         mode = {"max": "min", "min": "max"}.get(mode, mode)  # true is -1 in a register
     if access.vector_offset is None and not register.vector and access.stride == "0":
         update = f"od::{'plain' if ordered else 'atomic'}_{mode}({access.pointer}, {_element(register)});"
         code.line(f"if ({access.condition}) {update}" if access.condition else update)
         return
-    register = values.as_vector(register)
-    mask = access.lane_mask(values)
+    register = tables.as_vector(register)
+    mask = access.lane_mask(tables)
     if access.vector_offset is None and access.stride == "1" and ordered and mode != "set":
         # Neighbours in memory, nobody else writing: read, combine, write back.
         element = STORAGE[access.tensor.dtype]
         code.line(f"od::update_{mode}<{lanes}, {element}>({access.pointer}, {register.text}, {mask});")
         return
     name = "scatter" if mode == "set" else f"scatter_{mode}"
-    offsets = access.lane_offsets(values)
+    offsets = access.lane_offsets(tables)
     code.line(f"od::{name}<{lanes}>({access.pointer}, {offsets}, {register.text}, {mask});")
 
 
 def store(
-    values: Values,
+    tables: Tables,
     address: str,
     stride: str,
     register: Register,
@@ -58,7 +58,7 @@ def store(
     if stride == "0":
         call = f"store1({address}, {_element(register)})"
     else:
-        value, lanes, unit = values.as_vector(register).text, values.loops.lanes, stride == "1"
+        value, lanes, unit = tables.as_vector(register).text, tables.loops.lanes, stride == "1"
         function = "store" if unit else "store_strided"
         operands = f"{address}, {value}" if unit else f"{address}, {value}, {stride}"
         if high is not None:
@@ -67,7 +67,7 @@ def store(
             call = f"store_past<{lanes}>({operands}, {streams})"
         else:
             call = f"{function}<{lanes}>({operands})"
-    values.code.line(f"if ({condition}) od::{call};" if condition else f"od::{call};")
+    tables.code.line(f"if ({condition}) od::{call};" if condition else f"od::{call};")
 
 
 def _element(register: Register) -> str:

@@ -59,7 +59,7 @@ class Loops:
     holding: frozenset[Value] = frozenset()  # comparisons that hold everywhere in the nest at hand
 
 
-class Values:
+class Tables:
     """The tables that all parts of the lowering read, and registers made in them."""
 
     def __init__(self, facts: Facts, code: Code) -> None:
