@@ -9,10 +9,10 @@ from opdsl.ir.types import TileType, shape_of
 from opdsl.targets.cpu.code import REGISTER, Register
 from opdsl.targets.cpu.coordinates import leaves
 from opdsl.targets.cpu.dot_outputs import DotOutputs
-from opdsl.targets.cpu.expressions import Stored
 from opdsl.targets.cpu.facts import CONTROL_OPS, is_inline
 from opdsl.targets.cpu.fusion import read_values
 from opdsl.targets.cpu.loop_ir import ZERO, Buffer, Index, LoopVariable, Root
+from opdsl.targets.cpu.tables import Stored
 from opdsl.targets.cpu.writer import Writer
 
 Place = Buffer | str  # of a tile, or the name of a scalar's variable
@@ -24,7 +24,7 @@ class Carried:
     def __init__(self, writer: Writer, outputs: DotOutputs) -> None:
         self.writer = writer
         self.facts = writer.facts
-        self.expressions = writer.expressions
+        self.tables = writer.tables
         self.outputs = outputs
 
     def declare(self, values: Sequence[Value], arguments: Sequence[Value]) -> list[Place]:
@@ -49,7 +49,7 @@ class Carried:
 
     def _outgoing_buffer(self, value: Value) -> Buffer | None:
         """The memory of a loop's or product's result that nobody but the next loop reads: that loop may go on in it."""
-        stored, op = self.expressions.stored.get(value), self.facts.op(value)
+        stored, op = self.tables.stored.get(value), self.facts.op(value)
         users = self.facts.users[value]
         if (
             stored is None
@@ -66,20 +66,20 @@ class Carried:
         """Says that `values` now live in `places`."""
         for value, place in zip(values, places, strict=True):
             if isinstance(place, Buffer):
-                self.expressions.stored[value] = Stored(place)
+                self.tables.stored[value] = Stored(place)
             else:
-                self.expressions.scalars[value] = Register(place, value.type.dtype, False, self.writer.code.level)
+                self.tables.scalars[value] = Register(place, value.type.dtype, False, self.writer.code.level)
 
     def bind_snapshot(self, values: Sequence[Value], places: Sequence[Place]) -> None:
         """As `bind`, for the arguments of a body that will assign to the variables: scalars are read at its start."""
         for value, place in zip(values, places, strict=True):
             if isinstance(place, str):
                 dtype = value.type.dtype
-                self.expressions.scalars[value] = self.expressions.define(
+                self.tables.scalars[value] = self.tables.define(
                     value.name or "now", dtype, False, place, self.writer.code.level
                 )
             else:
-                self.expressions.stored[value] = Stored(place)
+                self.tables.stored[value] = Stored(place)
 
     def yield_into(self, region: Region, places: Sequence[Place]) -> None:
         """The end of a body: what it yields goes to `places`; the arguments there are dead afterwards."""
@@ -93,23 +93,23 @@ class Carried:
         tiles.sort(key=lambda tile: position.get(tile[0], -1))
         assigned: set[Value] = set()  # arguments whose places have new values by then
         for value, place, argument in tiles:
-            known = self.expressions.stored.get(value)
+            known = self.tables.stored.get(value)
             if known is None or known.buffer is not place:
-                inline = value not in self.expressions.stored
+                inline = value not in self.tables.stored
                 before = assigned - {argument}
                 if value in before or (inline and (self._reads(value, before) or self._moves(value, argument))):
                     # Reads what another assignment, or its own, is about to overwrite: take it aside first.
                     aside = self.writer.new_buffer("aside", value.type)  # type: ignore[arg-type]
                     self.writer.put(value, aside)
                     self.writer.flush()
-                    self.expressions.stored[value] = Stored(aside)
+                    self.tables.stored[value] = Stored(aside)
             if arguments:
                 assigned.add(argument)
         for value, place, argument in tiles:
-            known = self.expressions.stored.get(value)
+            known = self.tables.stored.get(value)
             if known is not None and known.buffer is place:
                 continue
-            inline = value not in self.expressions.stored and self.facts.op(value) is not None
+            inline = value not in self.tables.stored and self.facts.op(value) is not None
             waiting = self.writer.run.defines(value)
             early = any(self._evaluates(root, value) for root in self.writer.run.roots)
             if waiting and arguments and (owner := self._may_own(value, argument)) is not None:
@@ -125,7 +125,7 @@ class Carried:
         self.writer.flush()
         scalars = [(v, p) for v, p in zip(yielded, places, strict=True) if isinstance(p, str)]
         for value, variable in scalars:
-            text = self.expressions.scalars[value].text
+            text = self.tables.scalars[value].text
             if text != variable:
                 self.writer.code.line(f"{variable} = {text};")
 
@@ -151,7 +151,7 @@ class Carried:
 
         def ends(v: Value) -> bool:
             op = self.facts.op(v)
-            return v in self.expressions.stored or (op is not None and not is_inline(op))
+            return v in self.tables.stored or (op is not None and not is_inline(op))
 
         found = leaves(self.facts, ends, value, at)
         return any(leaf is argument and inside != at for leaf, inside in found)
@@ -160,7 +160,7 @@ class Carried:
         """Whether the evaluation of an inline value reads one of `targets`, also under another shape."""
         if value in targets:
             return True
-        op, stored = self.facts.op(value), self.expressions.stored
+        op, stored = self.facts.op(value), self.tables.stored
         if value in stored:
             return any(t in stored and stored[t].buffer.name == stored[value].buffer.name for t in targets)
         if op is None or not is_inline(op):

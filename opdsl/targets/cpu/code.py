@@ -27,6 +27,11 @@ def local_element(dtype: DType) -> tuple[str, int]:
     return ("float", 4) if dtype in HALF else (STORAGE[dtype], dtype.bytes)
 
 
+def loaded(dtype: DType, address: str) -> str:
+    """An element in memory as it is in a register."""
+    return f"bool(od::load1({address}))" if dtype.is_bool else f"od::load1({address})"
+
+
 @dataclass(frozen=True)
 class Register:
     """A computed value: C++ text that may be repeated freely. `level` is the depth of the scope that it stands in.

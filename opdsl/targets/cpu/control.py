@@ -22,7 +22,7 @@ class ControlFlow:
     def __init__(self, writer: Writer, dots: Dots, lower_region: Callable[[Region], None]) -> None:
         self.writer = writer
         self.code = writer.code
-        self.expressions = writer.expressions
+        self.tables = writer.tables
         self.dots = dots
         self.carried = Carried(writer, dots.outputs)
         self.lower_region = lower_region
@@ -59,7 +59,7 @@ class ControlFlow:
                 index = f"{remaining} % {counts[axis]}" if place else remaining
                 text = f"{self.writer.scalar(start)} + ({index}) * {self.writer.scalar(step)}"
                 name = code.define(argument.name or "i", "od::i64", text, code.level)
-                self.expressions.scalars[argument] = Register(name, i64, False, code.level)
+                self.tables.scalars[argument] = Register(name, i64, False, code.level)
                 if place:
                     remaining = code.define("rest", "od::i64", f"{remaining} / {counts[axis]}", code.level)
             setup = self.dots.copies.enter_grid(op, task, order, counts)
@@ -91,11 +91,11 @@ class ControlFlow:
                 start, stop, step = (self.writer.scalar(o) for o in op.operands[3 * i : 3 * i + 3])
                 name = self.code.fresh(argument.name or "i")
                 self.code.line(f"for (od::i64 {name} = {start}; {name} < {stop}; {name} += {step}) {{")
-                self.expressions.scalars[argument] = Register(name, i64, False, self.code.level)
+                self.tables.scalars[argument] = Register(name, i64, False, self.code.level)
             with self.code.scope() as inner:
                 for argument in body.arguments:
-                    known = self.expressions.scalars[argument]
-                    self.expressions.scalars[argument] = Register(known.text, i64, False, self.code.level)
+                    known = self.tables.scalars[argument]
+                    self.tables.scalars[argument] = Register(known.text, i64, False, self.code.level)
                 self.lower_region(body)
                 self.writer.flush()
             self.code.lines(inner.lines, 1)
@@ -111,7 +111,7 @@ class ControlFlow:
         self.writer.report.append(f"for {variable}:  # line {op.location.line}")
         mark = len(self.writer.report)
         with self.code.scope() as scope:
-            self.expressions.scalars[body.arguments[0]] = Register(variable, i64, False, self.code.level)
+            self.tables.scalars[body.arguments[0]] = Register(variable, i64, False, self.code.level)
             self.carried.bind_snapshot(body.arguments[1:], places)
             self._note_targets(body, places)
             self.lower_region(body)

@@ -80,7 +80,7 @@ class DotCopies:
             slots = "1"
             for loop in loops:
                 memory.loop = loop
-                start, stop, step = (writer.expressions.scalar_text(o) for o in loop.operands[:3])
+                start, stop, step = (writer.tables.scalar_text(o) for o in loop.operands[:3])
                 trips = code.define("trips", "od::i64", f"od::trips({start}, {stop}, {step})", outside)
                 # Too much to remember, or nobody to remember it for: one slot, filled anew each time.
                 text = f"{trips} * {bytes_} > {MEMORY_CAP}ll || {again} == 1"
@@ -132,7 +132,7 @@ class DotCopies:
 
     def matrix(self, copy: Copy) -> Matrix:
         """A copy as an operand."""
-        source = view_matrix(self.writer.expressions, copy.view)
+        source = view_matrix(self.writer.tables, copy.view)
         return Matrix(self.memory[copy].current, (str(copy.stride), "1"), source.ranges, source.condition)
 
     def _place(self, copy: Copy) -> None:
@@ -146,7 +146,7 @@ class DotCopies:
             self._place(copy)
         memory = self.memory[copy]
         writer.flush()
-        source = view_matrix(writer.expressions, copy.view)
+        source = view_matrix(writer.tables, copy.view)
         (row0, row1), (column0, column1) = source.ranges
         memory.current, slot = self._slot(copy, memory)
         start = address(source.pointer, [(row0, source.strides[0]), (column0, source.strides[1])])
@@ -169,9 +169,9 @@ class DotCopies:
         """The address of the copy in this iteration, and the number of its slot."""
         if memory.loop is None:
             return memory.buffer, "0"
-        expressions, code = self.writer.expressions, self.writer.code
-        start, _, step = (expressions.scalar_text(o) for o in memory.loop.operands[:3])
-        variable = expressions.scalars[memory.loop.regions[0].arguments[0]].text
+        tables, code = self.writer.tables, self.writer.code
+        start, _, step = (tables.scalar_text(o) for o in memory.loop.operands[:3])
+        variable = tables.scalars[memory.loop.regions[0].arguments[0]].text
         slot = code.define("slot", "od::i64", f"({variable} - {start}) / {step}", code.level)
         size = copy.format.element.bytes
         offset = f"({memory.too_many} ? 0 : {slot} * {round_up(copy.elements * size, ALIGNMENT) // size})"

@@ -39,11 +39,6 @@ class Format:
         return lanes * self.isa.dot_registers[1]
 
     @property
-    def reads_operands(self) -> bool:
-        """Whether a left operand of the right type needs no copy."""
-        return self.name == "float"
-
-    @property
     def has_special_values(self) -> bool:
         """Whether copies tell of infinities and NaNs."""
         return self.name == "tiles" and self.source == f16

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from opdsl.ir.core import Gather, Op, Point, Slice, Value
 from opdsl.ir.types import DType, TensorType, bf16, f16, f32, shape_of
+from opdsl.targets.cpu.accesses import clip_of
 from opdsl.targets.cpu.code import STORAGE
-from opdsl.targets.cpu.expressions import Expressions
 from opdsl.targets.cpu.facts import Facts, tensor_index, tensor_of
 from opdsl.targets.cpu.loop_ir import Buffer
 from opdsl.targets.cpu.ranges import constant
+from opdsl.targets.cpu.tables import Tables
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,14 @@ class Matrix:
     condition: str | None = None
 
 
-def view_matrix(expressions: Expressions, view: View) -> Matrix:
+def view_matrix(tables: Tables, view: View) -> Matrix:
     """A part of a tensor as an operand. Defines its address at the current level."""
-    code, op = expressions.code, view.op
-    tensor = expressions.tensors[view.tensor]
+    code, op = tables.code, view.op
+    tensor = tables.tensors[view.tensor]
     parts, conditions = [tensor.pointer], []
     for dim, (spec, operand) in enumerate(tensor_index(op)):
-        register = expressions.scalars[operand]
-        if constant(expressions.facts, operand) != 0:
+        register = tables.scalars[operand]
+        if constant(tables.facts, operand) != 0:
             parts.append(f"{register.text} * {tensor.strides[dim]}")
         if isinstance(spec, Point):
             conditions.append(f"od::inside({register.text}, {tensor.sizes[dim]})")
@@ -109,7 +110,7 @@ def view_matrix(expressions: Expressions, view: View) -> Matrix:
     ranges, strides = [], []
     for side, dim in enumerate(view.dims):
         spec, _ = view.slice(side)
-        clip = expressions.clip(op, dim)
+        clip = clip_of(tables, op, dim)
         ranges.append(("0", str(spec.length)) if clip is None else (clip.low, clip.high))
         stride = tensor.strides[dim]
         strides.append(stride if spec.step == 1 else f"({spec.step} * {stride})")

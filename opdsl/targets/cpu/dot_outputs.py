@@ -10,10 +10,10 @@ from opdsl.ir.core import Op, Point, Slice, Value
 from opdsl.ir.types import shape_of
 from opdsl.targets.cpu.dot_operands import Matrix, View, address, extent, view_matrix
 from opdsl.targets.cpu.dot_plans import Copy, Plan, Plans
-from opdsl.targets.cpu.expressions import Expressions
 from opdsl.targets.cpu.facts import tensor_index, tensor_of
 from opdsl.targets.cpu.loop_ir import Buffer
 from opdsl.targets.cpu.ranges import constant
+from opdsl.targets.cpu.tables import Tables
 
 
 @dataclass(eq=False)
@@ -35,9 +35,9 @@ class OutputTile(Buffer):
 class DotOutputs:
     """Loops' accumulators of products."""
 
-    def __init__(self, expressions: Expressions, plans: Plans) -> None:
-        self.expressions = expressions
-        self.facts = expressions.facts
+    def __init__(self, tables: Tables, plans: Plans) -> None:
+        self.tables = tables
+        self.facts = tables.facts
         self.plans = plans
         self.stored: set[Op] = set()  # copies out of what products have summed up in place
         self.fresh: dict[Value, Op] = {}  # loop arguments that hold nothing yet when their loop begins
@@ -57,13 +57,13 @@ class DotOutputs:
         view = self._output_view(store, result)
         if view is None:
             return None
-        if any(o not in self.expressions.scalars for _, o in tensor_index(store)):
+        if any(o not in self.tables.scalars for _, o in tensor_index(store)):
             return None  # where it goes is computed after the loop
         readers = self.facts.users[argument]
         plan = self.plans.of_adds.get(readers[0][0]) if len(readers) == 1 else None
         if plan is None or plan.swapped or not _same_places(plan, view):
             return None
-        matrix = view_matrix(self.expressions, view)
+        matrix = view_matrix(self.tables, view)
         tile = OutputTile(matrix.pointer, view.dtype, shape_of(result.type), (0, 1), (0, 1), 0, matrix)
         if not self.overwrites_first(argument, init, tile):
             return None

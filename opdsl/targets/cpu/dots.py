@@ -11,10 +11,10 @@ from opdsl.targets.cpu.dot_copies import DotCopies
 from opdsl.targets.cpu.dot_operands import Matrix, View, address, extent, local_matrix, view_matrix
 from opdsl.targets.cpu.dot_outputs import DotOutputs, OutputTile
 from opdsl.targets.cpu.dot_plans import Copy, Plan, Plans
-from opdsl.targets.cpu.expressions import Stored
 from opdsl.targets.cpu.facts import is_inline
 from opdsl.targets.cpu.loop_ir import Buffer
 from opdsl.targets.cpu.places import location_comment
+from opdsl.targets.cpu.tables import Stored
 from opdsl.targets.cpu.writer import Writer
 
 
@@ -26,18 +26,19 @@ class Dots:
         self.facts = writer.facts
         self.plans = plans
         self.copies = DotCopies(writer, plans)
-        self.outputs = DotOutputs(writer.expressions, plans)
+        self.outputs = DotOutputs(writer.tables, plans)
         self.carried_targets: dict[Value, tuple[Value, Buffer]] = {}  # yielded value -> loop argument, its buffer
 
     def lower(self, op: Op) -> None:
         """A dot, or the add that a dot is part of."""
         writer = self.writer
-        plan = self.plans.of_adds.get(op) or self.plans.of_dots[op]
-        if op is not plan.add and plan.add is not None:
-            return  # comes with its add
-        init = None
-        if op is plan.add:
+        plan, init = self.plans.of_adds.get(op), None
+        if plan is not None:
             init = op.operands[1] if op.operands[0] is plan.dot.result else op.operands[0]
+        else:
+            plan = self.plans.of_dots[op]
+            if plan.add is not None:
+                return  # comes with its add
         result = op.result
         if plan.method == "plain":
             self._plain(plan.dot, init, result)
@@ -50,15 +51,15 @@ class Dots:
         overwrite = "true" if init is None else "false"
         if init in self.outputs.fresh:
             loop = self.outputs.fresh[init]
-            variable = writer.expressions.scalars[loop.regions[0].arguments[0]].text
-            overwrite = f"{variable} == {writer.expressions.scalar_text(loop.operands[0])}"
+            variable = writer.tables.scalars[loop.regions[0].arguments[0]].text
+            overwrite = f"{variable} == {writer.tables.scalar_text(loop.operands[0])}"
         self._call(plan, left, right, target, overwrite, result)
-        writer.expressions.stored[result] = Stored(target)
+        writer.tables.stored[result] = Stored(target)
 
     def _operand(self, source: Copy | View | None, value: Value, left: bool) -> Matrix:
-        writer, stored = self.writer, self.writer.expressions.stored
+        writer, stored = self.writer, self.writer.tables.stored
         if isinstance(source, View):
-            return view_matrix(writer.expressions, source)
+            return view_matrix(writer.tables, source)
         if isinstance(source, Copy):
             return self.copies.matrix(source)
         writer.flush()
@@ -209,4 +210,4 @@ class Dots:
             f"  od::{function}{element}({a.name} + {i} * {m * k}, {k}, 1, {b.name} + {i} * {k * n}, {n}, "
             f"{target.name} + {i} * {m * n}, {n}, {m}, {n}, {k}, {accumulate});"
         )
-        writer.expressions.stored[result] = Stored(target)
+        writer.tables.stored[result] = Stored(target)

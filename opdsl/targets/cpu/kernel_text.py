@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from opdsl.ir.types import ScalarType, TensorType
 from opdsl.targets.cpu import arithmetic
-from opdsl.targets.cpu.code import REGISTER, Register
-from opdsl.targets.cpu.expressions import tensor_text
+from opdsl.targets.cpu.code import REGISTER, STORAGE, Register
 from opdsl.targets.cpu.isa import entry_name
+from opdsl.targets.cpu.tables import TensorText
 from opdsl.targets.cpu.writer import Writer
 
 ELEMENTARY = (
@@ -26,8 +26,8 @@ def declare_parameters(writer: Writer) -> list[str]:
         if isinstance(value.type, TensorType):
             streams = writer.facts.is_written_only(value)
             unit, array = writer.unit_axes[value], f"arrays[{arrays}]"
-            text, defined = tensor_text(writer.code.fresh(name), value.type, unit, array, streams)
-            writer.expressions.tensors[value] = text
+            text, defined = _tensor_text(writer.code.fresh(name), value.type, unit, array, streams)
+            writer.tables.tensors[value] = text
             lines += defined
             arrays += 1
             for size, dim in zip(text.sizes, value.type.dims, strict=True):
@@ -43,9 +43,34 @@ def declare_parameters(writer: Writer) -> list[str]:
             if dtype.is_float:
                 text_ = arithmetic.wrapped(text_, dtype)
             lines.append(f"const {REGISTER[dtype]} {variable} = {text_};")
-            writer.expressions.scalars[value] = Register(variable, dtype, False, 0)
+            writer.tables.scalars[value] = Register(variable, dtype, False, 0)
             scalars += 1
     return lines
+
+
+def _tensor_text(
+    name: str, type: TensorType, unit_axis: int | None, array: str, streams: bool = False
+) -> tuple[TensorText, list[str]]:
+    """The texts of a tensor parameter, and the lines that define them from the argument array. With `streams`, stores to
+    it may go past the caches, and do where it is large."""
+    element = STORAGE[type.dtype]
+    lines = [f"{element}* const {name} = static_cast<{element}*>({array}.data);"]
+    sizes, strides = [], []
+    for axis, dim in enumerate(type.dims):
+        if isinstance(dim, int):
+            sizes.append(str(dim))
+        else:
+            lines.append(f"const od::i64 {name}_n{axis} = {array}.shape[{axis}];")
+            sizes.append(f"{name}_n{axis}")
+        if axis == unit_axis:
+            strides.append("1")
+        else:
+            lines.append(f"const od::i64 {name}_s{axis} = {array}.strides[{axis}];")
+            strides.append(f"{name}_s{axis}")
+    flag = f"{name}_streams" if streams and sizes else None
+    if flag is not None:
+        lines.append(f"const bool {flag} = od::is_huge({type.dtype.bytes} * {' * '.join(sizes)});")
+    return TensorText(name, tuple(sizes), tuple(strides), type.dtype, type.dims, flag), lines
 
 
 def kernel_text(writer: Writer, prologue: Sequence[str], lines: Sequence[str], reports: bool) -> str:

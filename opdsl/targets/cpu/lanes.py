@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from opdsl.ir.core import Op, Value
 from opdsl.ir.types import DType, f64, i64, u64
 from opdsl.targets.cpu.coordinates import access_coordinates
-from opdsl.targets.cpu.expressions import Expressions
 from opdsl.targets.cpu.facts import tensor_index, tensor_of
 from opdsl.targets.cpu.fusion import read_values, root_leaves
 from opdsl.targets.cpu.isa import Isa
 from opdsl.targets.cpu.loop_ir import Coordinates, Index, Nest, Root
+from opdsl.targets.cpu.tables import Tables
 
 
 def vector_lanes(isa: Isa, dtypes: Iterable[DType]) -> int:
@@ -30,7 +30,7 @@ def lane_count(isa: Isa, nest: Nest) -> int:
 
 
 def wanted_lane(
-    expressions: Expressions, is_stored: Callable[[Value], bool], defined: Mapping[Value, Root], root: Root
+    tables: Tables, is_stored: Callable[[Value], bool], defined: Mapping[Value, Root], root: Root
 ) -> int | None:
     """The dim of a root along which most of the memory it touches is contiguous. `defined` has the roots of its run."""
     votes: Counter[int] = Counter()
@@ -39,22 +39,22 @@ def wanted_lane(
         votes.update(dim for dim, variable in root.variables.items() if index.coefficient(variable) == 1)
 
     def vote_tensor(op: Op, at: Coordinates) -> None:
-        strides = expressions.tensors[tensor_of(op)].strides
+        strides = tables.tensors[tensor_of(op)].strides
         for stride, (spec, _), (place, _) in zip(strides, tensor_index(op), access_coordinates(op, at), strict=True):
             if place is not None and stride == "1" and getattr(spec, "step", 1) == 1:
                 vote(place)
 
-    for leaf, inside in root_leaves(expressions.facts, is_stored, root):
+    for leaf, inside in root_leaves(tables.facts, is_stored, root):
         if not inside:
             continue
         producer = defined.get(leaf)
         if producer is not None:
             kept = producer.kept()
             inner = kept.index(producer.lane) if producer.lane in kept else None
-        elif leaf in expressions.stored:
-            inner = expressions.stored[leaf].buffer.innermost
+        elif leaf in tables.stored:
+            inner = tables.stored[leaf].buffer.innermost
         else:
-            vote_tensor(expressions.facts.definition[leaf], inside)
+            vote_tensor(tables.facts.definition[leaf], inside)
             continue
         if inner is not None:
             vote(inside[inner])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from opdsl.ir.core import Value
 from opdsl.targets.cpu import arithmetic
+from opdsl.targets.cpu.accesses import clip_of
 from opdsl.targets.cpu.coordinates import access_coordinates
-from opdsl.targets.cpu.expressions import Clip, Expressions, Stored
+from opdsl.targets.cpu.expressions import Expressions
 from opdsl.targets.cpu.isa import Isa
 from opdsl.targets.cpu.lanes import lane_count
+from opdsl.targets.cpu.local_memory import store_local
 from opdsl.targets.cpu.loop_ir import Nest, Root
 from opdsl.targets.cpu.reductions import COPIES, COPY, Reductions
+from opdsl.targets.cpu.tables import Clip, Stored
 
 PART = 16  # additions of floats one after another in a long sum
 
@@ -19,12 +22,14 @@ class LoopWriter:
 
     def __init__(self, expressions: Expressions, isa: Isa, ordered: bool) -> None:
         self.expressions = expressions
-        self.code = expressions.code
+        self.tables = expressions.tables
+        self.code = self.tables.code
         self.isa = isa
         self.ordered = ordered
         self.reductions = Reductions(expressions, isa)
 
     def emit(self, child: Nest | Root) -> None:
+        """A nest with all that is inside, or a root whose loops are open."""
         if isinstance(child, Nest):
             self._emit_nest(child)
         else:
@@ -45,19 +50,19 @@ class LoopWriter:
     def _restriction(self, nest: Nest) -> Clip | None:
         """The clip that all the stores of a loop share along it, where nothing else of the loop is seen outside."""
         clips: dict[tuple[object, ...], Clip] = {}
-        loops = self.expressions.loops
+        loops = self.tables.loops
         for root in nest.roots:
             if root.kind != "copy_out":
                 lasts = root.external or root.target is not None
                 if lasts or (root.kind != "tile" and root.loops[nest.depth] in root.reduced):
                     return None
-                if any(v in self.expressions.stored and not self._held(root, v, nest) for v in root.values):
+                if any(v in self.tables.stored and not self._held(root, v, nest) for v in root.values):
                     return None
                 continue
             found = None
             for dim, (place, _) in enumerate(access_coordinates(root.op, root.coordinates())):
                 if place is not None and place.is_variable(nest.variable):
-                    found = self.expressions.clip(root.op, dim)
+                    found = clip_of(self.tables, root.op, dim)
             if found is None:
                 return None
             clips[found.key] = found
@@ -69,12 +74,12 @@ class LoopWriter:
 
     def _held(self, root: Root, value: Value, nest: Nest) -> bool:
         kept, dim = root.kept(), root.loops[nest.depth]
-        return dim in kept and kept.index(dim) in self.expressions.stored[value].held
+        return dim in kept and kept.index(dim) in self.tables.stored[value].held
 
     def _emit_plain_loop(self, nest: Nest, clip: Clip | None) -> None:
         v = nest.variable
         with self.code.scope() as scope:
-            self.expressions.loops.level[v] = self.code.level
+            self.tables.loops.level[v] = self.code.level
             for child in nest.children:
                 self.emit(child)
         low, high = (clip.low, clip.high) if clip is not None else ("0", str(v.extent))
@@ -139,13 +144,13 @@ class LoopWriter:
         code.line("}")
 
     def _emit_lane_loop(self, nest: Nest, clip: Clip | None) -> None:
-        expressions, code, v = self.expressions, self.code, nest.variable
-        loops = expressions.loops
-        loops.lane, loops.lanes, loops.met = v, lane_count(self.isa, nest), []
+        code, v = self.code, nest.variable
+        loops = self.tables.loops
+        loops.lane, loops.lanes, loops.met = v, lane_count(self.isa, nest), {}
         lanes = loops.lanes
         start, stop = (clip.low, clip.high) if clip is not None else ("0", str(v.extent))
         fast = self._body(nest, None)
-        met = {c.key: c for c in loops.met}
+        met = list(loops.met.values())
         whole = clip is None and not met and v.extent % lanes == 0
         only_checked = clip is None and v.extent < lanes
         name = v.name
@@ -158,12 +163,12 @@ class LoopWriter:
             code.line("{")
             code.line(f"  od::i64 {name} = {start};")
             fast_stop = stop
-            for condition in met.values():
-                fast_stop = f"od::smaller({fast_stop}, {condition.high})"
+            for _, high in met:
+                fast_stop = f"od::smaller({fast_stop}, {high})"
             static_stop = clip is None and not met
             if static_stop:
                 fast_stop = str(v.extent // lanes * lanes)
-            lows = [c.low for c in met.values() if c.low != "0"]
+            lows = [low for low, _ in met if low != "0"]
             checked = [] if whole else self._body(nest, "limit" if not static_stop else str(v.extent % lanes))
             if met:
                 code.line(f"  const od::i64 fast_stop = {fast_stop};")
@@ -191,7 +196,7 @@ class LoopWriter:
         loops.lane, loops.lanes, loops.limit = None, 1, None
 
     def _fast_loops(self, nest: Nest, body: list[str], stop: str) -> None:
-        name, lanes = nest.variable.name, self.expressions.loops.lanes
+        name, lanes = nest.variable.name, self.tables.loops.lanes
         copies = self._copies(nest, body)
         if copies > 1:
             self._keep_loop(stop, copies * lanes)
@@ -216,19 +221,19 @@ class LoopWriter:
     def _copies(self, nest: Nest, body: list[str]) -> int:
         """Unrolled copies with accumulators of their own: as many as hide the latency of the additions."""
         plain = all(isinstance(c, Root) for c in nest.children)
-        if not self.reductions.open_in(nest) or not plain or nest.variable.extent < 4 * self.expressions.loops.lanes:
+        if not self.reductions.open_in(nest) or not plain or nest.variable.extent < 4 * self.tables.loops.lanes:
             return 1
         return COPIES if len(body) <= 18 else 2 if len(body) <= 24 else 1
 
     def _body(self, nest: Nest, limit: str | None) -> list[str]:
-        self.expressions.loops.limit = limit
-        lane, lanes = self.expressions.loops.lane, self.expressions.loops.lanes
+        self.tables.loops.limit = limit
+        lane, lanes = self.tables.loops.lane, self.tables.loops.lanes
         with self.code.scope() as scope:
-            self.expressions.loops.level[nest.variable] = self.code.level
+            self.tables.loops.level[nest.variable] = self.code.level
             for child in nest.children:
                 self.emit(child)
-        self.expressions.loops.lane, self.expressions.loops.lanes = lane, lanes
-        self.expressions.loops.limit = limit
+        self.tables.loops.lane, self.tables.loops.lanes = lane, lanes
+        self.tables.loops.limit = limit
         return scope.lines
 
     def _block(self, body: list[str]) -> None:
@@ -241,7 +246,7 @@ class LoopWriter:
     def _emit_root(self, root: Root) -> None:
         expressions, at = self.expressions, root.coordinates()
         if root.kind == "copy_out":
-            expressions.store_tensor(root.op, at, expressions.evaluate(root.op.operands[0], at), self.ordered)
+            expressions.store(root.op, at, expressions.evaluate(root.op.operands[0], at), self.ordered)
         elif root.kind == "tile":
             self._emit_tile(root)
         elif not root.loops or all(d not in root.reduced for d in root.loops):
@@ -254,14 +259,14 @@ class LoopWriter:
         assert root.source is not None
         if not root.values:
             assert root.target is not None
-            expressions.store_local(Stored(root.target), at, expressions.evaluate(root.source, at))
+            store_local(self.tables, Stored(root.target), at, expressions.evaluate(root.source, at))
             return
         (value,) = root.values
-        place = expressions.stored.pop(value, None)  # so that it is computed, not loaded
+        place = self.tables.stored.pop(value, None)  # so that it is computed, not loaded
         register = expressions.evaluate(value, at)
         if place is not None:
-            expressions.stored[value] = place
-            expressions.store_local(place, at, register)
+            self.tables.stored[value] = place
+            store_local(self.tables, place, at, register)
 
 
 def _first_reduced_depth(root: Root) -> int:

@@ -10,6 +10,7 @@ from opdsl.targets.cpu.code import Register
 from opdsl.targets.cpu.control import ControlFlow
 from opdsl.targets.cpu.dot_plans import Plans
 from opdsl.targets.cpu.dots import Dots
+from opdsl.targets.cpu.elementwise import apply
 from opdsl.targets.cpu.facts import CONTROL_OPS, is_inline, is_tile
 from opdsl.targets.cpu.isa import Isa
 from opdsl.targets.cpu.kernel_text import declare_parameters, kernel_text
@@ -25,7 +26,6 @@ class Lowering:
     def __init__(self, request: Request, isa: Isa) -> None:
         self.writer = writer = Writer(request, isa)
         self.facts = writer.facts
-        self.expressions = writer.expressions
         self.transposed = transposition.transposed_loads(self.facts, writer.unit_axes, writer.stored_values)
         writer.stored_values |= self.transposed.keys()
         self.plans = Plans(self.facts, isa, writer.unit_axes, writer.stored_values)
@@ -95,29 +95,16 @@ class Lowering:
     # --- scalars ---
 
     def _scalar(self, op: Op) -> None:
-        expressions, result = self.expressions, op.result
-        dtype = result.type.dtype
+        scalars, result = self.writer.tables.scalars, op.result
         if op.name == "constant":
-            expressions.scalars[result] = Register(arithmetic.literal(op.attributes["value"], dtype), dtype, False, 0)
+            dtype = result.type.dtype
+            scalars[result] = Register(arithmetic.literal(op.attributes["value"], dtype), dtype, False, 0)
         elif op.name == "dim":
-            expressions.scalars[result] = Register(f"dim_{op.attributes['symbol']}", i64, False, 0)
+            scalars[result] = Register(f"dim_{op.attributes['symbol']}", i64, False, 0)
         elif op.name == "copy_in":
             self.writer.flush()
-            expressions.scalars[result] = self._load(op)
+            scalars[result] = self.writer.expressions.load_scalar(op)
         else:
-            if any(o not in expressions.scalars or self.writer.run.defines(o) for o in op.operands):
+            if any(o not in scalars or self.writer.run.defines(o) for o in op.operands):
                 self.writer.flush()
-            register = expressions.apply(op, [expressions.scalars[o] for o in op.operands], result.name)
-            # A value defined inside this scope stays in it.
-            expressions.scalars[result] = register
-
-    def _load(self, op: Op) -> Register:
-        access = self.expressions.access(op, ())
-        dtype = op.result.type.dtype
-        pad = self.expressions.scalars[op.operands[-1]].text
-        text = f"od::load1({access.pointer})"
-        text = f"bool({text})" if dtype.is_bool else text
-        if access.condition is not None:
-            text = f"{access.condition} ? {text} : {pad}"
-        # At the current level, not further out: stores may come before.
-        return self.expressions.define(op.result.name or "element", dtype, False, text, self.writer.code.level)
+            scalars[result] = apply(self.writer.tables, op, [scalars[o] for o in op.operands], result.name)

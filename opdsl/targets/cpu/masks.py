@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from opdsl.ir.core import Value
 from opdsl.ir.types import ScalarType, i64
 from opdsl.targets.cpu.coordinates import operand_coordinates
-from opdsl.targets.cpu.expressions import Expressions
 from opdsl.targets.cpu.facts import is_inline
 from opdsl.targets.cpu.fusion import read_values
 from opdsl.targets.cpu.loop_ir import Coordinates, LoopVariable, Nest
 from opdsl.targets.cpu.ranges import constant
+from opdsl.targets.cpu.tables import Tables
 
 COMPARISONS = ("lt", "le", "gt", "ge")
 MOST = 4  # comparisons in one nest: beyond, the test costs more than it saves
@@ -39,20 +39,20 @@ class Place:
         return result
 
 
-def holding_conditions(expressions: Expressions, nest: Nest) -> dict[Value, str]:
+def holding_conditions(tables: Tables, nest: Nest) -> dict[Value, str]:
     """The comparisons in a nest that may hold throughout, each with the C++ condition on which it does."""
     found: dict[Value, str] = {}
     seen: set[tuple[Value, Coordinates]] = set()
 
     def visit(value: Value, at: Coordinates) -> None:
-        op = expressions.facts.op(value)
+        op = tables.facts.op(value)
         if op is None or isinstance(value.type, ScalarType) or (value, at) in seen:
             return
         seen.add((value, at))
-        if value in expressions.stored or not is_inline(op) or op.name in ("copy_in", "arange"):
+        if value in tables.stored or not is_inline(op) or op.name in ("copy_in", "arange"):
             return
         if op.name in COMPARISONS and op.operands[0].type.dtype == i64:
-            condition = _condition(expressions, op.name, op.operands, operand_coordinates(op, at))
+            condition = _condition(tables, op.name, op.operands, operand_coordinates(op, at))
             if condition is not None:
                 # The same mask at other coordinates must hold as well.
                 found[value] = f"{found[value]} && {condition}" if value in found else condition
@@ -63,17 +63,17 @@ def holding_conditions(expressions: Expressions, nest: Nest) -> dict[Value, str]
     for root in nest.roots:
         for value, at in read_values(root):
             own = value in root.values
-            place = expressions.stored.pop(value, None) if own else None
+            place = tables.stored.pop(value, None) if own else None
             visit(value, at)
             if place is not None:
-                expressions.stored[value] = place
+                tables.stored[value] = place
     return found if len(found) <= MOST else {}
 
 
 def _condition(
-    expressions: Expressions, name: str, operands: tuple[Value, ...], coordinates: list[Coordinates]
+    tables: Tables, name: str, operands: tuple[Value, ...], coordinates: list[Coordinates]
 ) -> str | None:
-    sides = [_place(expressions, o, c) for o, c in zip(operands, coordinates, strict=True)]
+    sides = [_place(tables, o, c) for o, c in zip(operands, coordinates, strict=True)]
     left, right = sides
     if left is None or right is None:
         return None
@@ -89,16 +89,16 @@ def _condition(
     return f"{total} {'>' if name in ('lt', 'gt') else '>='} 0"
 
 
-def _place(expressions: Expressions, value: Value, at: Coordinates) -> Place | None:
+def _place(tables: Tables, value: Value, at: Coordinates) -> Place | None:
     """A tile of i64 as a sum, or None."""
     if isinstance(value.type, ScalarType):
-        number = constant(expressions.facts, value)
+        number = constant(tables.facts, value)
         if number is not None:
             return Place(number=number)
-        register = expressions.scalars.get(value)
+        register = tables.scalars.get(value)
         return Place(scalars={register.text: 1}) if register is not None else None
-    op = expressions.facts.op(value)
-    if op is None or value in expressions.stored:
+    op = tables.facts.op(value)
+    if op is None or value in tables.stored:
         return None
     if op.name == "arange":
         place = Place(number=at[0].constant)
@@ -107,7 +107,7 @@ def _place(expressions: Expressions, value: Value, at: Coordinates) -> Place | N
         return place
     if op.name in ("add", "sub", "broadcast", "reshape", "transpose", "extract") and is_inline(op):
         inside = operand_coordinates(op, at)
-        sides = [_place(expressions, o, c) for o, c in zip(op.operands, inside, strict=True)]
+        sides = [_place(tables, o, c) for o, c in zip(op.operands, inside, strict=True)]
         known = [s for s in sides if s is not None]
         if len(known) < len(sides):
             return None

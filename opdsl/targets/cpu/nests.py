@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from opdsl.ir.core import Op, Value
 from opdsl.ir.types import ScalarType
 from opdsl.targets.cpu.code import REGISTER, Register, local_element
-from opdsl.targets.cpu.expressions import Expressions, Loops, Stored
+from opdsl.targets.cpu.expressions import Expressions
 from opdsl.targets.cpu.fusion import Dependence, build_nests, dependences, name_loops, results_in_memory, root_leaves
 from opdsl.targets.cpu.isa import Isa
 from opdsl.targets.cpu.lanes import lane_count, wanted_lane
@@ -15,6 +15,7 @@ from opdsl.targets.cpu.loop_ir import Buffer, Nest, Root, describe, make_buffer,
 from opdsl.targets.cpu.loops import LoopWriter
 from opdsl.targets.cpu.masks import holding_conditions
 from opdsl.targets.cpu.places import roots_comment
+from opdsl.targets.cpu.tables import Loops, Stored
 
 Place = Callable[[Buffer], None]
 
@@ -24,8 +25,9 @@ class Nests:
 
     def __init__(self, expressions: Expressions, isa: Isa, place: Place, report: list[str]) -> None:
         self.expressions = expressions
-        self.code = expressions.code
-        self.facts = expressions.facts
+        self.tables = expressions.tables
+        self.code = self.tables.code
+        self.facts = self.tables.facts
         self.isa = isa
         self.place = place  # gives a buffer its memory
         self.report = report  # the loop IR as text
@@ -41,28 +43,27 @@ class Nests:
         for value in (v for root in roots for v in root.values if isinstance(v.type, ScalarType)):
             name = self.code.fresh(value.name or "result")
             self.code.line(f"{REGISTER[value.type.dtype]} {name};")
-            self.expressions.scalars[value] = Register(name, value.type.dtype, False, self.code.level)
+            self.tables.scalars[value] = Register(name, value.type.dtype, False, self.code.level)
         name_loops(roots, self.code.fresh)
         defined = {value: root for root in roots for value in root.values}
 
         def is_stored(value: Value) -> bool:
-            return value in self.expressions.stored or value in defined
+            return value in self.tables.stored or value in defined
 
         edges = dependences(self.facts, is_stored, roots)
         edges += self._overwrites(roots, overwritten, is_stored)
         for root in roots:
-            root.lane = wanted_lane(self.expressions, is_stored, defined, root)
+            root.lane = wanted_lane(self.tables, is_stored, defined, root)
         tree = build_nests(roots, edges)
         for root, held in results_in_memory(tree, edges):
             self._store_result(root, held)
-        self.expressions.read_again = self._read_again(tree, is_stored)
         self.report.extend(describe(tree))
         loops = LoopWriter(self.expressions, self.isa, self.ordered)
-        outer = self.expressions.loops
-        self.expressions.loops = Loops()
+        outer = self.tables.loops
+        self.tables.loops = Loops(read_again=self._read_again(tree, is_stored))
         for child in tree:
             # Each nest is a block: names in it end with it, and loads are not moved above the nests before.
-            comparisons = holding_conditions(self.expressions, child) if isinstance(child, Nest) else {}
+            comparisons = holding_conditions(self.tables, child) if isinstance(child, Nest) else {}
             if comparisons:
                 condition = " && ".join(dict.fromkeys(comparisons.values()))
                 blocks = {f"if ({condition}) {{": frozenset(comparisons), "else {": frozenset()}
@@ -76,7 +77,7 @@ class Nests:
                 self.code.line(opening)
                 self.code.lines(body, 1)
                 self.code.line("}")
-        self.expressions.loops = outer
+        self.tables.loops = outer
 
     def _read_again(self, tree: list[Nest | Root], is_stored: Callable[[Value], bool]) -> set[Op]:
         """The copy_ins that more than one loop reads."""
@@ -89,11 +90,11 @@ class Nests:
         return {op for op, nests in readers.items() if len(nests) > 1}
 
     def _block_lines(self, loops: LoopWriter, child: Nest | Root, holding: frozenset[Value]) -> list[str]:
-        self.expressions.holding = holding
+        self.tables.loops.holding = holding
         with self.code.scope() as scope:
-            self.expressions.nest_level = self.code.level
+            self.tables.loops.nest_level = self.code.level
             loops.emit(child)
-        self.expressions.holding = frozenset()
+        self.tables.loops.holding = frozenset()
         return scope.lines
 
     def _overwrites(
@@ -101,7 +102,7 @@ class Nests:
     ) -> list[Dependence]:
         """What has to be read before a root overwrites it."""
         edges = []
-        stored = self.expressions.stored
+        stored = self.tables.stored
         for old, writer in overwritten:
             for reader in roots[: roots.index(writer)]:
                 for leaf, inside in root_leaves(self.facts, is_stored, reader):
@@ -117,7 +118,7 @@ class Nests:
         kept = root.kept()
         for value in root.values:
             if root.target is not None and value is root.values[0]:
-                self.expressions.stored[value] = Stored(root.target)
+                self.tables.stored[value] = Stored(root.target)
                 continue
             shape, places = [], set()
             for place, dim in enumerate(kept):
@@ -133,4 +134,4 @@ class Nests:
             name = self.code.fresh(value.name or root.kind)
             buffer = make_buffer(name, dtype, local_element(dtype)[1], tuple(shape), order)
             self.place(buffer)
-            self.expressions.stored[value] = Stored(buffer, frozenset(places))
+            self.tables.stored[value] = Stored(buffer, frozenset(places))

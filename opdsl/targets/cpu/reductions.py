@@ -8,10 +8,12 @@ from opdsl.ir.core import Op, Region, Value
 from opdsl.ir.types import DType, bool_, i64
 from opdsl.targets.cpu import arithmetic
 from opdsl.targets.cpu.code import HALF, Register
+from opdsl.targets.cpu.elementwise import apply
 from opdsl.targets.cpu.expressions import Expressions
 from opdsl.targets.cpu.fusion import read_values
 from opdsl.targets.cpu.isa import Isa
 from opdsl.targets.cpu.lanes import lane_count
+from opdsl.targets.cpu.local_memory import store_local
 from opdsl.targets.cpu.loop_ir import Nest, Root
 
 COPIES = 4  # accumulators of a reduction along the lanes: unrolled copies of the loop's body have one each
@@ -34,7 +36,8 @@ class Reductions:
 
     def __init__(self, expressions: Expressions, isa: Isa) -> None:
         self.expressions = expressions
-        self.code = expressions.code
+        self.tables = expressions.tables
+        self.code = self.tables.code
         self.isa = isa
         self.accumulators: dict[Root, Accumulator] = {}
 
@@ -44,7 +47,7 @@ class Reductions:
 
     def open(self, root: Root, nest: Nest) -> None:
         """Before the outermost loop that the root reduces: its accumulators."""
-        loops = self.expressions.loops
+        loops = self.tables.loops
         kind, dtypes = root.op.attributes.get("kind", ""), [v.type.dtype for v in root.values]
         lane_nest = _lane_nest(nest, root)
         vector = loops.lane is not None or lane_nest is not None
@@ -56,7 +59,7 @@ class Reductions:
         type = identity = ""
         if root.kind in ("reduce", "scan"):
             name, dtype = self.code.fresh(kind), dtypes[0]
-            type = self.expressions.register_type(dtype, vector)
+            type = self.tables.register_type(dtype, vector)
             identity = self._everywhere(arithmetic.reduction_identity(kind, dtype), dtype, vector)
             copies = range(COPIES) if lane_reduced and root.kind == "reduce" else range(1)
             self.code.line(f"{type} {', '.join(f'{name}_{copy} = {identity}' for copy in copies)};")
@@ -67,12 +70,12 @@ class Reductions:
             identity = self._everywhere(arithmetic.reduction_identity(kind, operand), operand, vector)
             zero = self._everywhere("od::i64(0)", i64, True) if vector else "0"
             for name, dtype, start in zip(names, dtypes, (identity, zero), strict=True):
-                self.code.line(f"{self.expressions.register_type(dtype, vector)} {name} = {start};")
+                self.code.line(f"{self.tables.register_type(dtype, vector)} {name} = {start};")
         else:
             names = []
             for dtype in dtypes:
                 names.append(self.code.fresh("carry"))
-                self.code.line(f"{self.expressions.register_type(dtype, vector)} {names[-1]}{{}};")
+                self.code.line(f"{self.tables.register_type(dtype, vector)} {names[-1]}{{}};")
         loops.lanes = saved
         self.accumulators[root] = Accumulator(names, vector, dtypes, type, identity)
 
@@ -104,14 +107,14 @@ class Reductions:
         if root.kind in ("scan", "scan_custom"):
             return
         if root.kind == "arg_reduce":
-            self._finish(root, [self.expressions.define("index", i64, vector, names[1], level)])
+            self._finish(root, [self.tables.define("index", i64, vector, names[1], level)])
             return
         if root.kind == "reduce_custom":
             totals = zip(names, dtypes, strict=True)
-            self._finish(root, [self.expressions.define("total", d, vector, n, level) for n, d in totals])
+            self._finish(root, [self.tables.define("total", d, vector, n, level) for n, d in totals])
             return
         text, dtype, kind = f"{names[0]}_0", dtypes[0], root.op.attributes["kind"]
-        if vector and self.expressions.loops.lane is None:
+        if vector and self.tables.loops.lane is None:
             pairs = [arithmetic.combine(kind, f"{names[0]}_{a}", f"{names[0]}_{a + 1}", dtype) for a in (0, 2)]
             total = arithmetic.combine(kind, pairs[0], pairs[1], dtype)
             if dtype.is_bool:
@@ -122,7 +125,7 @@ class Reductions:
             vector = False
         if dtype in HALF and kind in ("sum", "prod"):
             text = arithmetic.wrapped(text, dtype)
-        self._finish(root, [self.expressions.define(root.values[0].name or kind, dtype, vector, text, level)])
+        self._finish(root, [self.tables.define(root.values[0].name or kind, dtype, vector, text, level)])
 
     def trivial(self, root: Root) -> None:
         """A reduction over dims of one element."""
@@ -143,8 +146,8 @@ class Reductions:
 
     def _masked(self, root: Root, register: Register, identity: str, dtype: DType) -> str:
         """The register as a term: lanes that do not count hold the identity."""
-        loops = self.expressions.loops
-        register = self.expressions.as_vector(register) if self.accumulators[root].vector else register
+        loops = self.tables.loops
+        register = self.tables.as_vector(register) if self.accumulators[root].vector else register
         if loops.limit is None or not register.vector or not self._lane_is_reduced(root):
             return register.text
         neutral = self._everywhere(identity, dtype, True)
@@ -154,7 +157,7 @@ class Reductions:
         return f"od::select({counts}, {register.text}, {neutral})"
 
     def _lane_is_reduced(self, root: Root) -> bool:
-        lane = self.expressions.loops.lane
+        lane = self.tables.loops.lane
         return any(root.variables.get(d) is lane for d in root.reduced)
 
     def _scan_step(self, root: Root, accumulator: Accumulator, operand: Register, kind: str) -> None:
@@ -162,22 +165,22 @@ class Reductions:
         name = accumulator.names[0] + "_0"
         register = self._to_result(root, operand)
         if accumulator.vector:
-            register = self.expressions.as_vector(register)
+            register = self.tables.as_vector(register)
         before = None
         if root.op.attributes["exclusive"]:
-            before = self.expressions.define("before", dtype, accumulator.vector, name, self.code.level)
+            before = self.tables.define("before", dtype, accumulator.vector, name, self.code.level)
         self.code.line(f"{name} = {arithmetic.combine(kind, name, register.text, dtype)};")
-        result = before or self.expressions.define("running", dtype, accumulator.vector, name, self.code.level)
+        result = before or self.tables.define("running", dtype, accumulator.vector, name, self.code.level)
         if dtype in HALF:
             rounded = arithmetic.wrapped(result.text, dtype)
-            result = self.expressions.define("rounded", dtype, accumulator.vector, rounded, self.code.level)
+            result = self.tables.define("rounded", dtype, accumulator.vector, rounded, self.code.level)
         self._finish(root, [result])
 
     def _arg_step(self, root: Root, accumulator: Accumulator, operand: Register, kind: str) -> None:
         best, place = accumulator.names
         dtype, vector = accumulator.dtypes[0], accumulator.vector
         if vector:
-            operand = self.expressions.as_vector(operand)
+            operand = self.tables.as_vector(operand)
         axis = root.variables[root.op.attributes["axis"]].name
         relation = "gt" if kind == "max" else "lt"
         if dtype.is_bool:
@@ -189,15 +192,15 @@ class Reductions:
                 nan = arithmetic.elementwise("ne", [operand.text] * 2, dtype, vector)
                 number = arithmetic.elementwise("eq", [best] * 2, dtype, vector)
                 better = f"({better} | ({nan} & {number}))"
-        condition = self.expressions.define("better", bool_, vector, better, self.code.level).text
-        here = f"od::splat<od::i64, {self.expressions.loops.lanes}>({axis})" if vector else axis
+        condition = self.tables.define("better", bool_, vector, better, self.code.level).text
+        here = f"od::splat<od::i64, {self.tables.loops.lanes}>({axis})" if vector else axis
         self.code.line(f"{best} = {arithmetic.elementwise('select', [condition, operand.text, best], dtype, vector)};")
         self.code.line(f"{place} = {arithmetic.elementwise('select', [condition, here, place], i64, vector)};")
 
     def _custom_step(self, root: Root, accumulator: Accumulator, operands: list[Register]) -> None:
         vector = accumulator.vector
         if vector:
-            operands = [self.expressions.as_vector(o) for o in operands]
+            operands = [self.tables.as_vector(o) for o in operands]
         axis = root.variables[root.op.attributes["axis"]]
         (combine,) = root.op.regions
         first = axis.extent - 1 if root.op.attributes.get("reverse") else 0
@@ -207,7 +210,7 @@ class Reductions:
                 Register(n, d, vector, level) for n, d in zip(accumulator.names, accumulator.dtypes, strict=True)
             ]
             results = self._inline(combine, [*carried, *operands])
-            temporary = [self.expressions.define("next", r.dtype, vector, r.text, level) for r in results]
+            temporary = [self.tables.define("next", r.dtype, vector, r.text, level) for r in results]
             for name, register in zip(accumulator.names, temporary, strict=True):
                 self.code.line(f"{name} = {register.text};")
         self.code.line(f"if ({axis.name} == {first}) {{")
@@ -218,7 +221,7 @@ class Reductions:
         self.code.line("}")
         if root.kind == "scan_custom":
             registers = [
-                self.expressions.define("running", d, vector, n, self.code.level)
+                self.tables.define("running", d, vector, n, self.code.level)
                 for n, d in zip(accumulator.names, accumulator.dtypes, strict=True)
             ]
             self._finish(root, registers)
@@ -234,17 +237,17 @@ class Reductions:
                 text = arithmetic.literal(op.attributes["value"], op.attributes["dtype"])
                 known[op.result] = Register(text, op.attributes["dtype"], False, 0)
                 continue
-            operands = [known[o] if o in known else self.expressions.scalars[o] for o in op.operands]
+            operands = [known[o] if o in known else self.tables.scalars[o] for o in op.operands]
             if op.name == "if":
                 # Both sides are pure: compute both and choose.
                 sides = [self._inline(side, [], known) for side in op.regions]
                 for result, then, otherwise in zip(op.results, *sides, strict=True):
                     select = Op("select", (), (result,), {}, (), op.location)
-                    known[result] = self.expressions.apply(select, [operands[0], then, otherwise])
+                    known[result] = apply(self.tables, select, [operands[0], then, otherwise])
                 continue
-            known[op.result] = self.expressions.apply(op, operands)
-        results = [known.get(o) or self.expressions.scalars[o] for o in region.terminator.operands]
-        return [self.expressions.as_vector(r) for r in results] if vector else results
+            known[op.result] = apply(self.tables, op, operands)
+        results = [known.get(o) or self.tables.scalars[o] for o in region.terminator.operands]
+        return [self.tables.as_vector(r) for r in results] if vector else results
 
     # --- results ---
 
@@ -254,26 +257,26 @@ class Reductions:
         if register.dtype == dtype:
             return register
         if register.lane_step:
-            register = self.expressions.as_vector(register)
+            register = self.tables.as_vector(register)
         text = arithmetic.cast(register.text, register.dtype, dtype, register.vector)
-        return self.expressions.define("term", dtype, register.vector, text, register.level)
+        return self.tables.define("term", dtype, register.vector, text, register.level)
 
     def _everywhere(self, text: str, dtype: DType, vector: bool) -> str:
         """A constant, in all lanes of a vector."""
-        return self.expressions.as_vector(Register(text, dtype, False, 0)).text if vector else text
+        return self.tables.as_vector(Register(text, dtype, False, 0)).text if vector else text
 
     def _finish(self, root: Root, results: list[Register]) -> None:
         """Makes the results known to what follows in the loops around, and stores them where that is asked for."""
         at = root.result_coordinates()
         for value, register in zip(root.values, results, strict=True):
-            if value in self.expressions.stored:
-                self.expressions.store_local(self.expressions.stored[value], at, register)
+            if value in self.tables.stored:
+                store_local(self.tables, self.tables.stored[value], at, register)
             if at:
                 register = Register(register.text, register.dtype, register.vector, self.code.level, register.lane_step)
                 self.code.remember((value, at), register)
-            elif value not in self.expressions.stored:
+            elif value not in self.tables.stored:
                 # A scalar result, declared before the loops.
-                self.code.line(f"{self.expressions.scalars[value].text} = {register.text};")
+                self.code.line(f"{self.tables.scalars[value].text} = {register.text};")
 
 
 def _lane_nest(nest: Nest, root: Root) -> Nest | None:

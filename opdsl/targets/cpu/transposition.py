@@ -15,10 +15,10 @@ from opdsl.ir.types import shape_of
 from opdsl.targets.cpu.code import local_element
 from opdsl.targets.cpu.coordinates import access_coordinates, leaves
 from opdsl.targets.cpu.dot_operands import View, view_matrix
-from opdsl.targets.cpu.expressions import Stored
 from opdsl.targets.cpu.facts import Facts, tensor_index, tensor_of
 from opdsl.targets.cpu.lanes import vector_lanes
 from opdsl.targets.cpu.loop_ir import Coordinates, Index, LoopVariable, make_buffer
+from opdsl.targets.cpu.tables import Stored
 from opdsl.targets.cpu.writer import Writer
 
 SMALLEST = 8  # a dim shorter than this is not worth a transposition
@@ -90,7 +90,7 @@ def emit(writer: Writer, op: Op, plan: Transposed) -> None:
     shape, dtype = shape_of(value.type), value.type.dtype
     dims = [dim for dim, (spec, _) in enumerate(tensor_index(op)) if isinstance(spec, Slice)]
     rows, columns = dims[plan.copy_dim], dims[plan.source_dim]
-    matrix = view_matrix(writer.expressions, View(op, (rows, columns), dtype))
+    matrix = view_matrix(writer.tables, View(op, (rows, columns), dtype))
     order = (plan.source_dim, plan.copy_dim)
     name = writer.code.fresh(value.name or "transposed")
     buffer = make_buffer(name, dtype, local_element(dtype)[1], shape, order)
@@ -99,10 +99,10 @@ def emit(writer: Writer, op: Op, plan: Transposed) -> None:
     if matrix.condition is not None:
         row_high = f"({matrix.condition} ? {row_high} : 0)"
     lanes = vector_lanes(writer.isa, [dtype])
-    pad = writer.expressions.scalars[op.operands[-1]].text
+    pad = writer.tables.scalars[op.operands[-1]].text
     writer.code.line(
         f"od::load_transposed<{lanes}>({matrix.pointer}, {matrix.strides[0]}, {shape[plan.copy_dim]}, "
         f"{shape[plan.source_dim]}, {row_low}, {row_high}, {column_low}, {column_high}, {pad}, {buffer.name}, "
         f"{buffer.strides[plan.source_dim]});"
     )
-    writer.expressions.stored[value] = Stored(buffer)
+    writer.tables.stored[value] = Stored(buffer)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from opdsl.ir.core import Op
 from opdsl.ir.types import ScalarType, TileType, i64, shape_of
-from opdsl.targets.cpu.code import local_element
-from opdsl.targets.cpu.expressions import Stored
+from opdsl.targets.cpu.code import loaded, local_element
 from opdsl.targets.cpu.loop_ir import Buffer, make_buffer, row_major_strides
+from opdsl.targets.cpu.tables import Stored
 from opdsl.targets.cpu.writer import Writer
 
 
@@ -15,17 +15,15 @@ def reshape(writer: Writer, op: Op) -> None:
     result = op.result
     buffer = writer.stored_row_major(op.operands[0])
     if isinstance(result.type, ScalarType):
-        text = f"od::load1({buffer.name})"
-        dtype = result.type.dtype
-        text = f"bool({text})" if dtype.is_bool else text
-        name = writer.expressions.define(result.name or "element", dtype, False, text, writer.code.level)
-        writer.expressions.scalars[result] = name
+        dtype, level = result.type.dtype, writer.code.level
+        text = loaded(dtype, buffer.name)
+        writer.tables.scalars[result] = writer.tables.define(result.name or "element", dtype, False, text, level)
         return
     assert isinstance(result.type, TileType)
     shape = result.type.shape
     order, strides = tuple(range(len(shape))), row_major_strides(shape)
     alias = Buffer(buffer.name, buffer.dtype, shape, order, strides, buffer.elements)
-    writer.expressions.stored[result] = Stored(alias)
+    writer.tables.stored[result] = Stored(alias)
 
 
 def concat(writer: Writer, op: Op) -> None:
@@ -42,7 +40,7 @@ def concat(writer: Writer, op: Op) -> None:
         writer.put(operand, part, op)
         start += shape[axis]
     writer.flush()
-    writer.expressions.stored[result] = Stored(whole)
+    writer.tables.stored[result] = Stored(whole)
 
 
 def sort(writer: Writer, op: Op) -> None:
@@ -70,5 +68,5 @@ def sort(writer: Writer, op: Op) -> None:
         "  " * len(loops)
         + f"od::sort_row<{descending}>({values.name} + {at}, {places.name} + {at_places}, {size}, {spare.name});"
     )
-    writer.expressions.stored[op.results[0]] = Stored(values)
-    writer.expressions.stored[op.results[1]] = Stored(places)
+    writer.tables.stored[op.results[0]] = Stored(values)
+    writer.tables.stored[op.results[1]] = Stored(places)

@@ -16,6 +16,7 @@ from opdsl.targets.cpu.loop_ir import Buffer, Root, make_buffer, row_major_strid
 from opdsl.targets.cpu.nests import Nests
 from opdsl.targets.cpu.runs import Run
 from opdsl.targets.cpu.storage import choose_stored
+from opdsl.targets.cpu.tables import Tables
 
 
 class Writer:
@@ -29,7 +30,8 @@ class Writer:
         self.facts = gather_facts(self.kernel, request.may_alias)
         self.stored_values = choose_stored(self.facts)
         self.code = Code()
-        self.expressions = Expressions(self.facts, self.code)
+        self.tables = Tables(self.facts, self.code)
+        self.expressions = Expressions(self.tables)
         self.report: list[str] = []
         self.nests = Nests(self.expressions, isa, self.place, self.report)
         self.arena = Arena("workspace")
@@ -58,7 +60,7 @@ class Writer:
         """The value in local memory, row-major without padding between rows. Emits the roots that wait."""
         type = value.type
         assert isinstance(type, TileType)
-        known = self.expressions.stored.get(value)
+        known = self.tables.stored.get(value)
         if known is not None and _is_dense(known.buffer, type.shape):
             return known.buffer
         buffer = self.dense_buffer(value.name or "dense", type)
@@ -92,7 +94,7 @@ class Writer:
         return self.facts.op(value) or self.kernel.body.terminator
 
     def scalar(self, value: Value) -> str:
-        return self.expressions.scalars[value].text
+        return self.tables.scalars[value].text
 
 
 def _is_dense(buffer: Buffer, shape: tuple[int, ...]) -> bool:
