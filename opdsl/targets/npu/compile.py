@@ -14,12 +14,13 @@ from opdsl.targets.base import Request
 from opdsl.targets.interp.errors import source_line
 from opdsl.targets.npu.dependences import Dependence, answer, confine, find_dependences, insert_flags
 from opdsl.targets.npu.emit import UNCHANGED, Mutation, OnlyOnVectorCore, emit
-from opdsl.targets.npu.events import history_of, number_events, unanswered
+from opdsl.targets.npu.events import number_events
+from opdsl.targets.npu.knowledge import Knowledge
 from opdsl.targets.npu.lowering import Choices, Lowered, Lowering, NeedsSingleCore
 from opdsl.targets.npu.placement import DoesNotFit, Lifetime, explain, find_lifetimes, place
-from opdsl.targets.npu.prune import Rehearsal, idle_slots, prune
+from opdsl.targets.npu.prune import idle_slots, prune
 from opdsl.targets.npu.trace import Trace
-from opdsl.targets.npu.tree import Barrier, Block, Buffer, Flag, Node, blocks_of
+from opdsl.targets.npu.tree import Barrier, Block, Buffer, Flag, Node, blocks_of, empty_dead_ways
 
 CHOICES = (Choices(2, True), Choices(1, True), Choices(1, False))
 
@@ -92,6 +93,7 @@ def _placed(
             lowered = Lowering(request, kernel, chip, choices).lower()
         except NeedsSingleCore:
             lowered = Lowering(request, kernel, chip, replace(choices, distribute=False)).lower()
+        empty_dead_ways(lowered.program)
         for number, life in enumerate(find_lifetimes(lowered.program)):
             if number in single:
                 life.buffer.slots, life.buffer.rotates = 1, None
@@ -120,17 +122,14 @@ def synchronise(
     kept, traces = prune(program, dependences, tensors_alias, least)
     stay = {id(d) for d in kept}
     missing = frozenset(id(d) for d in dependences if id(d) not in stay)
-    histories = [history_of(trace, missing) for trace in traces]
-    open_ended = unanswered(kept, histories)
+    agents = traces[0].agents
+    open_ended = Knowledge(program, kept, agents).unanswered
     if open_ended:
-        kept = [*kept, *answer(program, open_ended)]
-        traces = Rehearsal(program, [*dependences, *kept], tensors_alias, least).traces()
-        histories = [history_of(trace, missing) for trace in traces]
-    left = number_events(kept, histories)
+        kept = [*kept, *answer(program, list(open_ended.values()))]
+    left = number_events(kept, Knowledge(program, kept, agents))
     if any(d.crosses for d in left):
         confine(program, [d for d in kept if d.crosses and d.distance])
-        traces = Rehearsal(program, [*dependences, *kept], tensors_alias, least).traces()
-        left = number_events(kept, [history_of(trace, missing) for trace in traces])
+        left = number_events(kept, Knowledge(program, kept, agents))
     for dependence in left:
         if dependence.crosses:
             raise NoFlagLeft(dependence.before.location)

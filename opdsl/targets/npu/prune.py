@@ -74,8 +74,7 @@ def _candidates(
     unseen: dict[int, set[Agent]] = {}
     _note_unseen(program, visited, unseen)
     found = []
-    steps = (step for trace in traces for step in trace.steps if step.dependence is not None and not step.outside)
-    met = {id(step.dependence) for step in steps}
+    met = {key for trace in traces for key in _met(trace)}
     for dependence in reversed(dependences):
         if id(dependence) not in met or dependence.source in unseen.get(id(dependence.after), ()):
             continue  # nothing is known of it
@@ -86,6 +85,17 @@ def _candidates(
         if not conditional or id(dependence.block) in repeated:
             found.append(numbers[id(dependence)])
     return found
+
+
+def _met(trace: Trace) -> set[int]:
+    """The dependences that a run says something about: those between iterations where one waited for another one."""
+    times: dict[int, int] = {}
+    distances: dict[int, int] = {}
+    for step in trace.steps:
+        if step.dependence is not None and step.kind != "set" and not step.outside:
+            times[id(step.dependence)] = times.get(id(step.dependence), 0) + 1
+            distances[id(step.dependence)] = step.dependence.distance
+    return {key for key, count in times.items() if count > distances[key]}
 
 
 def _note_unseen(block: Block, visited: set[Instruction], unseen: dict[int, set[Agent]]) -> set[Agent]:

@@ -155,6 +155,15 @@ def instructions(block: Block) -> Iterator[Instruction]:
             yield from instructions(inner)
 
 
+def empty_dead_ways(block: Block) -> None:
+    """Empties the ways of branches that are never gone, so that nothing has to wait for what is in them."""
+    for node in block.nodes:
+        if isinstance(node, Branch) and isinstance(node.condition, int):
+            (node.otherwise if node.condition else node.then).nodes.clear()
+        for inner in blocks_of(node):
+            empty_dead_ways(inner)
+
+
 @dataclass(eq=False)
 class Scalar(Node):
     """A computation of the scalar units; each core keeps those whose results it needs."""
