@@ -230,3 +230,26 @@ def test_whole_quotients_of_infinities_and_zeros(dtype: type[np.floating[Any]]) 
     whole_quotients(a, b, wanted[0], wanted[1], target="interp")
     np.testing.assert_array_equal(found, wanted)
     np.testing.assert_array_equal(np.signbit(found), np.signbit(wanted))
+
+
+@od.kernel
+def products_without_a_loop(a: od.Tensor[od.f16, 32, 16], b: od.Tensor[od.f16, 16, 32], c: od.Tensor[od.f32, 2, 16, 16]):
+    once = od.zeros((16, 16), od.f32)
+    once += od.dot(od.copy_in(a[0:16, :]), od.copy_in(b[:, 0:16]))
+    od.copy_out(once, c[0])
+    early = od.dot(od.copy_in(a[16:32, :]), od.copy_in(b[:, 16:32]))
+    total = od.zeros((16, 16), od.f32)
+    for k in range(0, 32, 16):
+        total += od.dot(od.copy_in(a[k : k + 16, :]), od.copy_in(b[:, k : k + 16]))
+    od.copy_out(total + early, c[1])
+
+
+@pytest.mark.parametrize("target", ["npu:910b2", "npu:910a"])
+def test_a_product_comes_before_the_op_that_adds_it(target: str) -> None:
+    """A sum of products that did not begin with a loop had no accumulator yet (fuzz program 500371)."""
+    random = np.random.default_rng(7)
+    a, b = (random.integers(-4, 4, shape).astype(np.float16) for shape in ((32, 16), (16, 32)))
+    found, wanted = np.zeros((2, 2, 16, 16), np.float32)
+    products_without_a_loop(a, b, found, target=target)
+    products_without_a_loop(a, b, wanted, target="interp")
+    np.testing.assert_array_equal(found, wanted)

@@ -18,7 +18,7 @@ def number_events(dependences: Sequence[Dependence], knowledge: Knowledge) -> li
     left: list[Dependence] = []
     used: dict[tuple[object, ...], dict[int, list[Dependence]]] = {}
     for dependence in dependences:
-        if dependence.barrier:
+        if dependence.barrier or dependence.chained is not None:
             continue
         if dependence.crosses:
             key: tuple[object, ...] = ("cross",)
@@ -40,4 +40,7 @@ def number_events(dependences: Sequence[Dependence], knowledge: Knowledge) -> li
                 break
         else:
             left.append(dependence)
-    return left
+    for dependence in dependences:
+        dependence.event = dependence.flag.event
+    missing = {id(dependence) for dependence in left}
+    return [dependence for dependence in dependences if id(dependence.flag) in missing]

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from opdsl.npu.program import Register
 from opdsl.targets.npu.dependences import AHEAD, Agent, Dependence
 from opdsl.targets.npu.tree import Block, Branch, Flag, Loop, Node, While, blocks_of
 
@@ -34,22 +35,24 @@ class Knowledge:
         self.unanswered: dict[int, Dependence] = {}
         self._agents = agents
         self._scalars = [agents[(core, "S")] for core, _ in agents]
-        flags = [d for d in dependences if not d.barrier]
-        self._numbers = {id(d): number for number, d in enumerate(flags)}
+        flags = [d for d in dependences if not d.barrier and d.chained is None]
+        numbers = {id(d): number for number, d in enumerate(flags)}
+        self._numbers = {id(d): numbers[id(d.flag)] for d in dependences if id(d.flag) in numbers}
         self._events = max((d.events for d in flags), default=1)
         # A row for each agent, and one for each flag that can be set at once: what its wait will tell.
         self._posts: dict[tuple[int, int], int] = {}
         rows = len(agents)
         for d in flags:
             for slot in range(d.events):
-                self._posts[(id(d), slot)] = rows
+                self._posts[(numbers[id(d)], slot)] = rows
                 rows += max(1, d.distance)
         self._lags: Lags = np.zeros((rows, len(flags) * self._events), np.int8)
         self._set_now = np.zeros((len(flags), self._events), np.int8)  # how often each flag is set
         self._alike = self._classes(flags)
-        self._slotted = [np.array([flags[n].loop is d.loop for n in self._alike[i]], np.bool_) for i, d in enumerate(flags)]
+        counters = [d.counter for d in flags]
+        self._slotted = [np.array([counters[n] is own for n in self._alike[i]]) for i, own in enumerate(counters)]
         self._turning = self._turns_of(flags)
-        self._rotating = {loop: [i for i, d in enumerate(flags) if d.loop is loop] for loop in self._turning}
+        self._rotating = {counter: [i for i, d in enumerate(flags) if d.counter is counter] for counter in self._turning}
         self._conflicts = np.zeros((len(flags), len(flags)), np.bool_)
         # Of flags between cores: those that are set, in order; how far each gets ahead when one of its class is set.
         self._queues: dict[Channel, list[int]] = {}
@@ -84,16 +87,16 @@ class Knowledge:
             for number, d in enumerate(flags)
         ]
 
-    def _turns_of(self, flags: Sequence[Dependence]) -> dict[Loop, tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Of each loop which rows and columns go where as the next iteration begins: the next slot becomes the first."""
-        found: dict[Loop, tuple[NDArray[np.intp], NDArray[np.intp]]] = {}
+    def _turns_of(self, flags: Sequence[Dependence]) -> dict[Register, tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Of what counts slots: which rows and columns go where as the next slot becomes the first."""
+        found: dict[Register, tuple[NDArray[np.intp], NDArray[np.intp]]] = {}
         for number, d in enumerate(flags):
-            if d.loop is None or d.events == 1:
+            if d.counter is None or d.events == 1:
                 continue
             rows, columns = found.setdefault(
-                d.loop, (np.arange(self._lags.shape[0]), np.arange(self._lags.shape[1]))
+                d.counter, (np.arange(self._lags.shape[0]), np.arange(self._lags.shape[1]))
             )
-            places = [self._posts[(id(d), slot)] for slot in range(d.events)]
+            places = [self._posts[(number, slot)] for slot in range(d.events)]
             depth = max(1, d.distance)
             for here, following in zip(places, places[1:] + places[:1], strict=True):
                 rows[here : here + depth] = np.arange(following, following + depth)
@@ -168,10 +171,10 @@ class Knowledge:
 
     def _iteration(self, node: Loop | While) -> None:
         self._block(node.body)
-        if isinstance(node, Loop) and node in self._turning:
-            rows, columns = self._turning[node]
+        if isinstance(node, Loop) and node.slot in self._turning:
+            rows, columns = self._turning[node.slot]
             self._lags = self._lags[rows][:, columns]
-            for number in self._rotating[node]:
+            for number in self._rotating[node.slot]:
                 self._set_now[number, : node.slots] = np.roll(self._set_now[number, : node.slots], -1)
 
     # --- flags
@@ -206,7 +209,7 @@ class Knowledge:
                 self.unanswered[id(dependence)] = dependence
             busy = lags.reshape(self._set_now.shape)[others] + self._set_now[others] > 0
             self._conflicts[number, others] |= np.where(self._slotted[number], busy[:, slot], busy.any(axis=1))
-        self._lags[self._posts[(id(dependence), slot)] + int(self._set_now[number, slot])] = lags
+        self._lags[self._posts[(number, slot)] + int(self._set_now[number, slot])] = lags
         self._set_now[number, slot] += 1
 
     def _wait(self, dependence: Dependence, slot: int) -> None:
@@ -219,7 +222,7 @@ class Knowledge:
             place = queue.index(number)
             self._conflicts[number, queue[:place]] = True
             del queue[place]
-        first = self._posts[(id(dependence), slot)]
+        first = self._posts[(number, slot)]
         count = int(self._set_now[number, slot])
         np.minimum(lags, self._lags[first], out=lags)
         self._lags[first : first + count - 1] = self._lags[first + 1 : first + count]

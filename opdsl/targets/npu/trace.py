@@ -7,7 +7,7 @@ Every loop runs a few times, every branch goes one way or the other, as a scenar
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from opdsl.npu.program import Operand, Register
@@ -27,6 +27,7 @@ from opdsl.targets.npu.tree import (
     While,
     blocks_of,
     instructions,
+    nodes_of,
 )
 
 LONG = 6  # trips of a loop that is run often
@@ -42,7 +43,8 @@ class Scenario:
     """How often loops run (those in `none` not at all), and which way branches go.
 
     `branches` says it for branches in no other branch, in one, and so on. With a `seed`, both go by chance, each time
-    anew. Loops in `long` run LONG times, but for those in one another.
+    anew. Loops in `long` run LONG times, but for those in one another. A run goes into the blocks in `toward` wherever it
+    can.
     """
 
     trips: int
@@ -50,6 +52,7 @@ class Scenario:
     none: frozenset[int] = frozenset()
     seed: int = 0
     long: frozenset[int] = frozenset()
+    toward: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -133,7 +136,7 @@ class Relevant:
         if self.once_will_do(node):
             return 0
         if id(node) not in self._depths:
-            deeper = (self._depth(n) for n in _nodes(node.body) if isinstance(n, Loop))
+            deeper = (self._depth(n) for n in nodes_of(node.body) if isinstance(n, Loop))
             self._depths[id(node)] = 1 + max(deeper, default=0)
         return self._depths[id(node)]
 
@@ -142,7 +145,7 @@ class Relevant:
         if id(node) not in self._assigned:
             found: dict[Register, None] = {}
             for block in blocks_of(node):
-                for inner in _nodes(block):
+                for inner in nodes_of(block):
                     if isinstance(inner, Scalar):
                         found[inner.compute.result] = None
                     elif isinstance(inner, Instruction) and inner.result is not None:
@@ -151,13 +154,6 @@ class Relevant:
                         found[inner.register] = None
             self._assigned[id(node)] = [r for r in found if r in self.registers]
         return self._assigned[id(node)]
-
-
-def _nodes(block: Block) -> Iterator[Node]:
-    for node in block.nodes:
-        yield node
-        for inner in blocks_of(node):
-            yield from _nodes(inner)
 
 
 class Trace:
@@ -181,6 +177,7 @@ class Trace:
         self._alias = tensors_alias
         self._counts = [0] * len(agents)
         self._iterations: dict[Loop | While, int] = {}
+        self._slots: dict[Register, int] = {}
         self._parallel: list[tuple[int, int]] = []
         self._inside = 0  # loops over elements
         self._repeated = 0  # which of them runs twice
@@ -218,7 +215,7 @@ class Trace:
             slot = node.slot
             if slot is None:
                 loop = node.dependence.loop
-                slot = self._iterations.get(loop, 0) % loop.slots if loop is not None else 0
+                slot = self._turn(loop) if loop is not None else 0
             elif node.dependence.loop is None:
                 slot = 0
             kind = "set" if node.set else "wait"
@@ -250,6 +247,8 @@ class Trace:
 
     def _wanted_way(self, node: Branch) -> bool:
         """The way to go at a branch; by chance, rather where no run went yet."""
+        if self._scenario.toward & {id(node.then), id(node.otherwise)}:
+            return id(node.then) in self._scenario.toward
         if not self._scenario.seed:
             ways = self._scenario.branches
             return ways[self._depth % len(ways)]
@@ -258,6 +257,8 @@ class Trace:
         return self._chance.random() < share
 
     def _wanted(self, node: Loop | While) -> int:
+        if id(node.body) in self._scenario.toward:
+            return 2
         if self._scenario.seed:
             outermost = isinstance(node, Loop) and node.independent
             return self._chance.choice((0, 1, 2, 2, 3, 3, 4) if outermost else (0, 1, 1, 1, 2, 2, 2, 3))
@@ -299,8 +300,14 @@ class Trace:
             if node.independent:
                 self._parallel.pop()
             self._iterations[node] += 1
+            if node.slot is not None:
+                self._slots[node.slot] = self._turn(node) + 1
         if not exactly:
             self._forget(node)
+
+    def _turn(self, node: Loop) -> int:
+        """The slot that a loop is at."""
+        return self._slots.get(node.slot, 0) % node.slots
 
     def _forget(self, node: Loop | While) -> None:
         """What a loop that stands for one of more iterations may have done to registers."""
@@ -321,7 +328,7 @@ class Trace:
             return ("*" if self._alias else f"tensor {memory}", 0, 1)
         slot = 0
         if memory.rotates is not None and memory.slots > 1:
-            slot = self._iterations.get(memory.rotates, 0) % memory.slots
+            slot = self._turn(memory.rotates)
         base = memory.address + slot * memory.bytes
         return (memory.space, base + access.first, base + min(access.last, memory.bytes))
 
