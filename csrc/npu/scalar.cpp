@@ -56,6 +56,17 @@ int64_t integer(IntegerOp op, int64_t a, int64_t b, int64_t c) {
   return 0;
 }
 
+// As NumPy's divmod does it: the remainder first, the quotient from it.
+template <class T> T floor_divided(T a, T b) {
+  if (b == 0) return a / b;
+  const T remainder = std::fmod(a, b);
+  const bool differ = !std::isnan(remainder) && remainder != 0 && (remainder < 0) != (b < 0);
+  const T quotient = (a - remainder) / b - T(differ);
+  if (quotient == 0) return std::copysign(T(0), a / b);
+  const T whole = std::floor(quotient);
+  return quotient - whole > T(0.5) ? whole + 1 : whole;
+}
+
 bool floating(FloatOp op, double a, double b, double c, double& result, int64_t& truth) {
   switch (op) {
     case FloatOp::move_: result = a; return true;
@@ -63,7 +74,7 @@ bool floating(FloatOp op, double a, double b, double c, double& result, int64_t&
     case FloatOp::sub_: result = a - b; return true;
     case FloatOp::mul_: result = a * b; return true;
     case FloatOp::div_: result = a / b; return true;
-    case FloatOp::floordiv_: result = std::floor(a / b); return true;
+    case FloatOp::floordiv_: result = floor_divided<double>(a, b); return true;
     case FloatOp::mod_: {
       const double r = std::fmod(a, b);
       result = r != 0 && (r < 0) != (b < 0) ? r + b : r == 0 ? std::copysign(0.0, b) : r;
@@ -141,6 +152,8 @@ void Machine::compute(Core& core, const Word& word) {
     const double a = slots[operands[3]].f, b = slots[operands[4]].f, c = slots[operands[5]].f;
     if (kind == FloatOp::fma_ && dtype == F32) {
       result.f = std::fma(float(a), float(b), float(c));
+    } else if (kind == FloatOp::floordiv_ && dtype == F32) {
+      result.f = floor_divided<float>(float(a), float(b));
     } else if (floating(kind, a, b, c, value, truth)) {
       result.f = dtype == F32 ? float(value) : value;
     } else {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -138,4 +140,116 @@ def test_flags_of_a_branch_that_no_run_in_the_mind_took_stay(monkeypatch: pytest
     found, wanted = np.zeros((2, 17, 30, 4), np.float32)
     kernel(x, found, 0.3, target="npu:910b2")
     kernel(x, wanted, 0.3, target="interp")
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_carried_flags_that_no_run_in_the_mind_needed_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flag between iterations counted as seen where its loop had run once (fuzz program 500131)."""
+    monkeypatch.setattr(prune, "scenarios", lambda program: [Scenario(1, (True,)), Scenario(1, (False,))])
+    monkeypatch.setattr(prune, "CHANCES", 0)
+    monkeypatch.setattr(prune, "MOST_CHANCES", 0)
+    monkeypatch.setattr(prune, "CONFIRMATIONS", 0)
+    kernel = od.kernel(bools_one_by_one.function)  # compiled anew
+    x = np.random.default_rng(4).random((40, 30, 4, 5)) > 0.5
+    found, wanted = np.zeros((2, 17, 30, 4), np.float32)
+    kernel(x, found, 0.3, target="npu:910b2")
+    kernel(x, wanted, 0.3, target="interp")
+    np.testing.assert_array_equal(found, wanted)
+
+
+@od.kernel
+def tiles_of_four_dims(x: od.Tensor[od.bf16, 21, 4, "H", "W"], y: od.Tensor[od.f32, "A", "B", "C"]):
+    A, B, C = y.shape
+    for i, j, k in od.parallel(range(0, A, 3), range(0, B, 2), range(0, C, 8)):
+        t = od.copy_in(x[i : i + 9 : 3, 0:2, (k - 1) : (k - 1) + 8, -1:1], pad=0.3)
+        od.copy_out(od.cast(od.reshape(t[:, :, :, 1], (3, 2, 8)), od.f32), y[i : i + 3, j : j + 2, k : k + 8])
+
+
+def test_each_of_loops_over_elements_keeps_its_flags() -> None:
+    """Only the outermost of loops over elements ran twice in the mind: an inner one lost its flag where the outer one
+    kept its own (fuzz programs 500097, 500160)."""
+    import ml_dtypes
+
+    x = np.random.default_rng(5).standard_normal((21, 4, 22, 1)).astype(ml_dtypes.bfloat16)
+    found, wanted = np.zeros((2, 6, 1, 15), np.float32)
+    tiles_of_four_dims(x, found, target="npu:910b2")
+    tiles_of_four_dims(x, wanted, target="interp")
+    np.testing.assert_array_equal(found, wanted)
+
+
+@od.kernel
+def one_list_after_the_other(
+    x: od.Tensor[od.bool, "N"],
+    y: od.Tensor[od.bool, "N"],
+    numbers: od.Tensor[od.i32, "M"],
+    z: od.Tensor[od.f64, "A", "B"],
+    w: od.Tensor[od.f64, "A", "B"],
+):
+    N = x.shape[0]
+    A, B = z.shape
+    for i in od.parallel(range(0, N, 33)):
+        t = od.copy_in(x[i : i + 33], pad=True)
+        od.copy_out(od.where(t, t, t), y[i : i + 33])
+    for i, j in od.parallel(range(0, A, 5), range(0, B, 2)):
+        n = od.copy_in(numbers[j])
+        v = od.copy_in(z[i : i + 5, j : j + 2])
+        od.copy_out(od.cast(n, od.f64) - v, z[i : i + 5, j : j + 2])
+        od.copy_out(v, w[i : i + 5, j : j + 2], mode="add")
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (1, 3), (10, 4)])
+def test_the_first_tile_of_a_loop_may_stick_out(shape: tuple[int, int]) -> None:
+    """Grids had at least two tiles each way in the mind, so that no first one stuck out (fuzz program 500123)."""
+    random = np.random.default_rng(6)
+    x = random.random(66) > 0.5
+    z = random.integers(-4, 4, shape).astype(np.float64)
+    found = {}
+    for target in ("interp", "npu:910b2"):
+        outs = [np.zeros(66, np.bool_), z.copy(), np.zeros(shape)]
+        one_list_after_the_other(x, outs[0], np.arange(14, dtype=np.int32), outs[1], outs[2], target=target)
+        found[target] = outs
+    for one, other in zip(found["interp"], found["npu:910b2"], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@od.kernel
+def whole_quotients(a: od.Tensor["T", 81], b: od.Tensor["T", 81], q: od.Tensor["T", 81], r: od.Tensor["T", 81]):
+    x = od.copy_in(a[0:81])
+    y = od.copy_in(b[0:81])
+    od.copy_out(x // y, q[0:81])
+    od.copy_out(x % y, r[0:81])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_whole_quotients_of_infinities_and_zeros(dtype: type[np.floating[Any]]) -> None:
+    """They were rounded-down quotients, which is another number for infinities (fuzz program 500120)."""
+    numbers = np.array([np.inf, -np.inf, np.nan, 0.0, -0.0, 1.5, -7.5, 1e30, 0.1], dtype)
+    a, b = (grid.ravel().copy() for grid in np.meshgrid(numbers, numbers))
+    found, wanted = np.zeros((2, 2, 81), dtype)
+    whole_quotients(a, b, found[0], found[1], target="npu:910b2")
+    whole_quotients(a, b, wanted[0], wanted[1], target="interp")
+    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(wanted))
+
+
+@od.kernel
+def products_without_a_loop(a: od.Tensor[od.f16, 32, 16], b: od.Tensor[od.f16, 16, 32], c: od.Tensor[od.f32, 2, 16, 16]):
+    once = od.zeros((16, 16), od.f32)
+    once += od.dot(od.copy_in(a[0:16, :]), od.copy_in(b[:, 0:16]))
+    od.copy_out(once, c[0])
+    early = od.dot(od.copy_in(a[16:32, :]), od.copy_in(b[:, 16:32]))
+    total = od.zeros((16, 16), od.f32)
+    for k in range(0, 32, 16):
+        total += od.dot(od.copy_in(a[k : k + 16, :]), od.copy_in(b[:, k : k + 16]))
+    od.copy_out(total + early, c[1])
+
+
+@pytest.mark.parametrize("target", ["npu:910b2", "npu:910a"])
+def test_a_product_comes_before_the_op_that_adds_it(target: str) -> None:
+    """A sum of products that did not begin with a loop had no accumulator yet (fuzz program 500371)."""
+    random = np.random.default_rng(7)
+    a, b = (random.integers(-4, 4, shape).astype(np.float16) for shape in ((32, 16), (16, 32)))
+    found, wanted = np.zeros((2, 2, 16, 16), np.float32)
+    products_without_a_loop(a, b, found, target=target)
+    products_without_a_loop(a, b, wanted, target="interp")
     np.testing.assert_array_equal(found, wanted)

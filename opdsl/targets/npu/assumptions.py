@@ -9,32 +9,35 @@ one of those that can be assumed; a few more may be, since only bounds of single
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from random import Random
+from typing import NamedTuple
 
 from opdsl.npu.program import Compute, Operand, Register
 from opdsl.targets.npu.scalar_unit import fold
 
 Terms = tuple[tuple[int, int], ...]  # (unknown, factor), by unknown
 Key = tuple[str, tuple[object, ...]]
+UNBOUNDED = -(1 << 62)
 MOST_FACTS = 40  # that are looked at, the latest ones
 MOST_TRIPS = 6  # of a loop that has to run that often
 
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
 
 
-@dataclass(frozen=True)
-class Sum:
+class Sum(NamedTuple):
     constant: int
     terms: Terms = ()
 
     def plus(self, other: Sum, factor: int = 1) -> Sum:
         if not other.terms:
             return Sum(self.constant + factor * other.constant, self.terms)
+        if not self.terms:
+            scaled = other.terms if factor == 1 else tuple([(u, f * factor) for u, f in other.terms if factor])
+            return Sum(self.constant + factor * other.constant, scaled)
         total = dict(self.terms)
         for unknown, times in other.terms:
             total[unknown] = total.get(unknown, 0) + factor * times
-        terms = tuple(sorted((u, f) for u, f in total.items() if f))
+        terms = tuple(sorted([(u, f) for u, f in total.items() if f]))
         return Sum(self.constant + factor * other.constant, terms)
 
     def times(self, factor: int) -> Sum:
@@ -219,13 +222,15 @@ class Assumptions:
             None if high is None else high + value.constant,
         )
 
+    def _bound(self, unknown: int, factor: int) -> int | None:
+        """What factor * unknown is at least, as far as that is known."""
+        bound = self._bounds.get(((unknown, 1),), (None, None))[0 if factor > 0 else 1]
+        return None if bound is None else factor * bound
+
     def _least(self, value: Sum) -> int:
         """What a value of unknowns that each have a bound is at least."""
-        low = value.constant
-        for unknown, factor in value.terms:
-            bound = self._bounds.get(((unknown, 1),), (None, None))[0 if factor > 0 else 1]
-            low += factor * bound if bound is not None else -(1 << 62)
-        return low
+        bounds = [self._bound(unknown, factor) for unknown, factor in value.terms]
+        return value.constant + sum(UNBOUNDED if bound is None else bound for bound in bounds)
 
     def _surely(self, value: Sum) -> bool:
         """Whether value >= 0 by the bounds of its unknowns."""
@@ -233,7 +238,13 @@ class Assumptions:
 
     def _follows(self, value: Sum) -> bool:
         """Whether value >= 0 by the bounds of its unknowns and one thing that was assumed."""
-        return self._surely(value) or any(self._surely(value.plus(fact, -1)) for fact in self._facts[-MOST_FACTS:])
+        bounds = [self._bound(unknown, factor) for unknown, factor in value.terms]
+        if None not in bounds and self._surely(value):
+            return True
+        # A fact is of use only if it takes something off an unknown without a bound, or off any if all have one.
+        aims = value.terms if None not in bounds else value.terms[bounds.index(None) :][:1]
+        facts = (fact for fact in self._facts[-MOST_FACTS:] if any(term in fact.terms for term in aims))
+        return any(self._surely(value.plus(fact, -1)) for fact in facts)
 
     def goes_on(self, place: Sum, stop: Operand) -> bool:
         """Whether a loop upwards can have an iteration at a place."""

@@ -13,7 +13,8 @@ from opdsl.ir.core import Kernel, Op, Region, Value, walk
 
 @dataclass(eq=False)
 class Chain:
-    """`start` is the op that uses the zeros, `dots` the products in order, `values` all sums, `final` the last one."""
+    """`start` is the first op that needs the accumulator, `dots` the products in order, `values` all sums, `final` the last
+    one."""
 
     start: Op
     zeros: Value
@@ -52,8 +53,15 @@ class Finder:
                     final = self._step(chain, op.result, user, place)
                     if final is not None and chain.dots:
                         chain.final = self._follow(chain, final)
+                        chain.start = self._first(chain)
                         chains.append(chain)
         return chains
+
+    def _first(self, chain: Chain) -> Op:
+        """What needs the accumulator first: a product comes before the op that adds it."""
+        region = self.region_of[chain.start]
+        wanted = {chain.start, *chain.dots}
+        return next(op for op in region.ops if op in wanted)
 
     def _is_zero(self, op: Op) -> bool:
         maker = self.makers.get(op.operands[0])

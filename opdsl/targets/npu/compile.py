@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from opdsl.ir.core import Kernel, Location, Op
@@ -12,14 +12,15 @@ from opdsl.npu.program import Program, Register
 from opdsl.passes.pipeline import run_passes
 from opdsl.targets.base import Request
 from opdsl.targets.interp.errors import source_line
-from opdsl.targets.npu.dependences import Dependence, answer, confine, find_dependences, insert_flags
+from opdsl.targets.npu.dependences import Dependence, answer, chain, confine, find_dependences, insert_flags
 from opdsl.targets.npu.emit import UNCHANGED, Mutation, OnlyOnVectorCore, emit
-from opdsl.targets.npu.events import history_of, number_events, unanswered
+from opdsl.targets.npu.events import number_events
+from opdsl.targets.npu.knowledge import Knowledge
 from opdsl.targets.npu.lowering import Choices, Lowered, Lowering, NeedsSingleCore
 from opdsl.targets.npu.placement import DoesNotFit, Lifetime, explain, find_lifetimes, place
 from opdsl.targets.npu.prune import Rehearsal, idle_slots, prune
 from opdsl.targets.npu.trace import Trace
-from opdsl.targets.npu.tree import Barrier, Block, Buffer, Flag, Node, blocks_of
+from opdsl.targets.npu.tree import Barrier, Block, Buffer, Flag, Node, blocks_of, empty_dead_ways
 
 CHOICES = (Choices(2, True), Choices(1, True), Choices(1, False))
 
@@ -92,6 +93,7 @@ def _placed(
             lowered = Lowering(request, kernel, chip, choices).lower()
         except NeedsSingleCore:
             lowered = Lowering(request, kernel, chip, replace(choices, distribute=False)).lower()
+        empty_dead_ways(lowered.program)
         for number, life in enumerate(find_lifetimes(lowered.program)):
             if number in single:
                 life.buffer.slots, life.buffer.rotates = 1, None
@@ -118,39 +120,44 @@ def synchronise(
     and the runs in the mind that show it."""
     insert_flags(program, dependences)
     kept, traces = prune(program, dependences, tensors_alias, least)
-    stay = {id(d) for d in kept}
-    missing = frozenset(id(d) for d in dependences if id(d) not in stay)
-    histories = [history_of(trace, missing) for trace in traces]
-    open_ended = unanswered(kept, histories)
-    if open_ended:
-        kept = [*kept, *answer(program, open_ended)]
-        traces = Rehearsal(program, [*dependences, *kept], tensors_alias, least).traces()
-        histories = [history_of(trace, missing) for trace in traces]
-    left = number_events(kept, histories)
+    kept, left = _numbered(program, kept, traces, Rehearsal(program, kept, tensors_alias, least))
+    if any(not d.crosses for d in left):
+        # What loops that are chained wait for may make flags superfluous: those for which there are no events first.
+        chain(program, kept)
+        without = {id(d) for d in left}
+        kept, traces = prune(program, [*(d for d in kept if id(d) not in without), *left], tensors_alias, least)
+        kept, left = _numbered(program, kept, traces, Rehearsal(program, kept, tensors_alias, least))
     if any(d.crosses for d in left):
         confine(program, [d for d in kept if d.crosses and d.distance])
-        traces = Rehearsal(program, [*dependences, *kept], tensors_alias, least).traces()
-        left = number_events(kept, [history_of(trace, missing) for trace in traces])
+        left = number_events(kept, Knowledge(program, kept, traces[0].agents))
     for dependence in left:
         if dependence.crosses:
             raise NoFlagLeft(dependence.before.location)
-    replaced = {id(d): d for d in left}
-    _clean(program, missing, replaced)
-    return [d for d in kept if id(d) not in replaced], traces
+    replaced = {id(d) for d in left}
+    kept = [d for d in kept if id(d) not in replaced]
+    _clean(program, {id(d) for d in kept}, replaced)
+    return kept, traces
 
 
-def _clean(block: Block, missing: frozenset[int], replaced: dict[int, Dependence]) -> None:
+def _numbered(
+    program: Block, kept: list[Dependence], traces: Sequence[Trace], rehearsal: Rehearsal
+) -> tuple[list[Dependence], list[Dependence]]:
+    """The dependences with those that answer them, and those of them for which there are no events."""
+    agents = traces[0].agents
+    open_ended = Knowledge(program, kept, agents).unanswered
+    if open_ended:
+        kept = [*kept, *answer(program, rehearsal.repeated(list(open_ended.values()), traces))]
+    return kept, number_events(kept, Knowledge(program, kept, agents))
+
+
+def _clean(block: Block, kept: Set[int], replaced: Set[int]) -> None:
     """Takes out what is not needed. A wait that there is no event for becomes a barrier of all pipes."""
     nodes: list[Node] = []
     for node in block.nodes:
         for inner in blocks_of(node):
-            _clean(inner, missing, replaced)
-        dependence = node.dependence if isinstance(node, Flag | Barrier) else None
-        if dependence is not None and id(dependence) in missing:
-            continue
-        if isinstance(node, Flag) and id(node.dependence) in replaced:
-            if not node.set and node.slot is None:
-                nodes.append(Barrier(node.target[0], "ALL", location=node.location))
-            continue
-        nodes.append(node)
+            _clean(inner, kept, replaced)
+        if not isinstance(node, Flag | Barrier) or id(node.dependence) in kept:
+            nodes.append(node)
+        elif isinstance(node, Flag) and id(node.dependence) in replaced and not node.set and node.slot is None:
+            nodes.append(Barrier(node.target[0], "ALL", location=node.location))
     block.nodes[:] = nodes

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from opdsl.npu.program import Register
 from opdsl.targets.npu.tree import Access, Barrier, Block, Buffer, Flag, Instruction, Loop, Node, While, blocks_of
 
 AHEAD = 4  # sets of a flag between cores that may be ahead of its waits
@@ -35,6 +36,18 @@ class Dependence:
     distance: int = 0
     loop: Loop | None = None  # whose slot numbers the events, where it has several
     event: int = -1
+    # One of a loop that is neither in this one's nor around it: its flag goes on as this one's. See `chain`.
+    chained: Dependence | None = None
+
+    @property
+    def flag(self) -> Dependence:
+        """The dependence whose flag this one's is."""
+        return self if self.chained is None else self.chained
+
+    @property
+    def counter(self) -> Register | None:
+        """What counts the slots that the events are numbered by."""
+        return self.loop.slot if self.loop is not None else None
 
     @property
     def events(self) -> int:
@@ -273,6 +286,43 @@ def confine(program: Block, dependences: Sequence[Dependence]) -> None:
         if not (isinstance(node, Flag) and node.slot is not None and id(node.dependence) in moved)
     ]
     visit(program)
+
+
+def chain(program: Block, dependences: Sequence[Dependence]) -> None:
+    """Gives loops that are not in one another the same flags between their iterations, so that they need fewer events:
+    what the last iteration of one loop set, the first one of the next loop waits for. Each of them begins set and leaves
+    it set, so that one is all they need before the program and after it."""
+    around = blocks_around(program)
+    groups: dict[tuple[object, ...], list[list[Dependence]]] = {}
+    for d in dependences:
+        if d.distance and not d.barrier and not d.crosses:
+            found = groups.setdefault((d.source, d.target, d.distance, d.counter), [])
+            for group in found:
+                if not any(id(d.block) in around[id(o.block)] or id(o.block) in around[id(d.block)] for o in group):
+                    d.chained = group[0]
+                    group.append(d)
+                    break
+            else:
+                found.append([d])
+    chained = {id(d) for d in dependences if d.chained is not None}
+    program.nodes[:] = [
+        node for node in program.nodes if not (isinstance(node, Flag) and id(node.dependence) in chained)
+    ]
+
+
+def blocks_around(program: Block) -> dict[int, set[int]]:
+    """Of each block itself and those that it is in."""
+    found: dict[int, set[int]] = {}
+
+    def visit(block: Block, around: frozenset[int]) -> None:
+        inside = around | {id(block)}
+        found[id(block)] = set(inside)
+        for node in block.nodes:
+            for inner in blocks_of(node):
+                visit(inner, inside)
+
+    visit(program, frozenset())
+    return found
 
 
 def answer(program: Block, dependences: Sequence[Dependence]) -> list[Dependence]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,7 @@ from opdsl.targets.npu.tree import (
     Node,
     Scalar,
     While,
+    nodes_of,
 )
 
 
@@ -167,7 +169,8 @@ class _Writer:
 
     def code(self, tree: Block) -> list[Statement]:
         body: list[Statement] = []
-        self.slots: list[Register] = []
+        self.slots: dict[Register, None] = {}
+        self.shared = _shared_counters(tree)
         inner = self.block(tree)
         for slot in self.slots:
             body.append(Compute("move", "i64", slot, (0,)))
@@ -229,11 +232,11 @@ class _Writer:
     def loop(self, node: Loop, body: list[Statement]) -> None:
         statements: list[Statement] = []
         if node.slot is not None:
-            self.slots.append(node.slot)
+            self.slots[node.slot] = None
             now = self.register("slot")
             self.now[node] = now  # does not change within an iteration, so that what is computed from it is shared
             statements = self.block(node.body)
-            if statements:
+            if statements or node.slot in self.shared:
                 copy = Compute("add", "i64", now, (node.slot, 0), node.location)
                 statements = [copy, *statements, *self.next_slot(node)]
         else:
@@ -343,6 +346,12 @@ class _Writer:
         pipe = source if node.set else target
         name = "set_flag" if node.set else "wait_flag"
         body.append(Issue(name, pipe, {"event": f"{source}_{target}", "event_id": event}, node.location))  # type: ignore[arg-type]
+
+
+def _shared_counters(tree: Block) -> set[Register]:
+    """The registers that several loops count slots with: each of the loops must go on with it on every core."""
+    times = Counter(node.slot for node in nodes_of(tree) if isinstance(node, Loop) and node.slot is not None)
+    return {register for register, count in times.items() if count > 1}
 
 
 def _reads(statement: Statement) -> list[Operand]:

@@ -49,6 +49,7 @@ class Emitter:
         self.prologue = Block()  # goes before all of the program
         self._blocks: list[Block] = [self.program]
         self.loops: list[Loop | While] = []
+        self._slot_counters: dict[int, list[Register]] = {}
         self._groups = 0
         self.in_place: list[tuple[Buffer, Buffer, int]] = []  # (result, operand, group): may be the same memory
         self.location: Location = UNKNOWN
@@ -91,6 +92,16 @@ class Emitter:
         """The innermost loop around with several slots."""
         return next((loop for loop in reversed(self.loops) if isinstance(loop, Loop) and loop.slots > 1), None)
 
+    def _slot_counter(self, slots: int) -> Register:
+        """A register that counts slots: one that none of the loops around counts with."""
+        taken = {id(loop.slot) for loop in self.loops if isinstance(loop, Loop)}
+        counters = self._slot_counters.setdefault(slots, [])
+        free = next((register for register in counters if id(register) not in taken), None)
+        if free is None:
+            free = self.s.register("i64", "slot")
+            counters.append(free)
+        return free
+
     # --- control
 
     @contextmanager
@@ -117,7 +128,7 @@ class Emitter:
             location=self.location,
         )
         if slots > 1:
-            node.slot = self.s.register("i64", "slot")
+            node.slot = self._slot_counter(slots)
         self.append(node)
         self.loops.append(node)
         with self.block(node.body):

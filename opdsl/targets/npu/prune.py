@@ -8,6 +8,7 @@ met without it in every scenario. The clocks are in C++ (csrc/npu_order), since 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 
 from opdsl._npu_order import Runs
 from opdsl.npu.program import Register
-from opdsl.targets.npu.dependences import Agent, Dependence, agents_of
+from opdsl.targets.npu.dependences import Agent, Dependence, agents_of, blocks_around
 from opdsl.targets.npu.trace import Relevant, Scenario, Step, Trace, scenarios
-from opdsl.targets.npu.tree import Block, Branch, Buffer, Instruction, Loop, While, blocks_of, instructions
+from opdsl.targets.npu.tree import Block, Branch, Buffer, Instruction, Loop, While, blocks_in, blocks_of
 
 KINDS = {"run": 0, "set": 1, "wait": 2, "barrier": 3}
 # Scenarios that go by chance: at least, at most, and how many steps of all scenarios are enough, if the last few went
@@ -29,13 +30,16 @@ CHANCES, MOST_CHANCES, ENOUGH, PATIENCE, MOST_PATIENCE = 5, 40, 5000, 3, 10
 CONFIRMATIONS, FEWEST_CONFIRMATIONS, CONFIRMING_STEPS, MOST_COUNTEREXAMPLES = 16, 4, 50_000, 40
 
 
+TOWARD = 4  # runs that go where a flag is set, to see whether it can be set twice
+
+
 def prune(
     program: Block, dependences: Sequence[Dependence], tensors_alias: bool, least: Mapping[Register, int]
 ) -> tuple[list[Dependence], list[Trace]]:
     """Those of the dependences whose flags are in the tree that are needed, and the scenarios that show it."""
     rehearsal = Rehearsal(program, dependences, tensors_alias, least)
     traces = rehearsal.traces()
-    numbers = {id(d): number for number, d in enumerate(dependences, 1)}
+    numbers = _numbers(dependences)
     runs = _runs_of(traces, [_encoded(trace, numbers) for trace in traces], len(numbers))
     held = [runs.holds(place) for place in range(len(traces))]
     if not all(held):
@@ -65,6 +69,12 @@ def prune(
     return list(dependences), traces
 
 
+def _numbers(dependences: Sequence[Dependence]) -> dict[int, int]:
+    """Numbers for flags, from 1 on."""
+    numbers = {id(d): number for number, d in enumerate(dependences, 1)}
+    return {id(d): numbers[id(d.flag)] for d in dependences}
+
+
 def _candidates(
     program: Block, dependences: Sequence[Dependence], traces: Sequence[Trace], numbers: Mapping[int, int]
 ) -> list[int]:
@@ -74,8 +84,8 @@ def _candidates(
     unseen: dict[int, set[Agent]] = {}
     _note_unseen(program, visited, unseen)
     found = []
-    steps = (step for trace in traces for step in trace.steps if step.dependence is not None and not step.outside)
-    met = {id(step.dependence) for step in steps}
+    chained = {id(d) for chain in dependences if chain.chained is not None for d in (chain, chain.chained)}
+    met = {key for trace in traces for key in _met(trace)} - chained
     for dependence in reversed(dependences):
         if id(dependence) not in met or dependence.source in unseen.get(id(dependence.after), ()):
             continue  # nothing is known of it
@@ -86,6 +96,23 @@ def _candidates(
         if not conditional or id(dependence.block) in repeated:
             found.append(numbers[id(dependence)])
     return found
+
+
+def _met(trace: Trace) -> set[int]:
+    """The dependences that a run says something about: those between iterations where one waited for another one."""
+    times: dict[int, int] = {}
+    distances: dict[int, int] = {}
+    for step in trace.steps:
+        if step.dependence is not None and step.kind != "set" and not step.outside:
+            times[id(step.dependence)] = times.get(id(step.dependence), 0) + 1
+            distances[id(step.dependence)] = step.dependence.distance
+    return {key for key, count in times.items() if count > distances[key]}
+
+
+def _set_twice(trace: Trace) -> set[int]:
+    """The dependences whose flags are set more than once in a run, besides before it."""
+    sets = [step for step in trace.steps if step.dependence is not None and step.kind == "set" and not step.outside]
+    return {key for key, count in Counter(id(step.dependence) for step in sets).items() if count > 1}
 
 
 def _note_unseen(block: Block, visited: set[Instruction], unseen: dict[int, set[Agent]]) -> set[Agent]:
@@ -105,7 +132,7 @@ def _note_unseen(block: Block, visited: set[Instruction], unseen: dict[int, set[
 
 def _holds(trace: Trace, dependences: Sequence[Dependence]) -> bool:
     """Whether the flags of the dependences meet all needs of a scenario."""
-    numbers = {id(d): number for number, d in enumerate(dependences, 1)}
+    numbers = _numbers(dependences)
     return bool(_runs_of([trace], [_encoded(trace, numbers)], len(numbers)).holds(0))
 
 
@@ -113,7 +140,7 @@ def idle_slots(
     traces: Sequence[Trace], dependences: Sequence[Dependence], buffers: Sequence[Buffer]
 ) -> set[Buffer]:
     """The buffers whose second slot lets nothing overlap: with one slot all needs would be met by the same flags."""
-    numbers = {id(d): number for number, d in enumerate(dependences, 1)}
+    numbers = _numbers(dependences)
     found: set[Buffer] = set()
     encoded = [_encoded(trace, numbers) for trace in traces]
     for buffer in buffers:
@@ -200,19 +227,38 @@ class Rehearsal:
     def by_chance(self, seed: int) -> Trace:
         return self._trace(Scenario(0, (), seed=seed))
 
+    def repeated(self, dependences: Sequence[Dependence], traces: Sequence[Trace]) -> list[Dependence]:
+        """Those whose flags a run sets more than once: some of the traces, or one that goes to them wherever it can."""
+        found = {key for trace in traces for key in _set_twice(trace)}
+        around = blocks_around(self.program)
+        blocks = {id(d.block): frozenset(around[id(d.block)]) for d in dependences if id(d) not in found}
+        for toward in blocks.values():
+            for seed in range(1, TOWARD + 1):
+                found |= _set_twice(self._trace(Scenario(0, (), seed=seed, toward=toward)))
+        return [d for d in dependences if id(d) in found]
+
     def traces(self) -> list[Trace]:
         """Every scenario."""
         traces = [self._trace(scenario) for scenario in scenarios(self.program)]
-        everything = set(instructions(self.program))
+        around = blocks_around(self.program)
+        places = {
+            node: frozenset(around[id(block)])
+            for block in blocks_in(self.program)
+            for node in block.nodes
+            if isinstance(node, Instruction)
+        }
         visited = {node for trace in traces for node in trace.visited}
         fruitless = 0  # how many in a row went nowhere new
         for seed in range(1, MOST_CHANCES + 1 if len(traces) > 1 else 1):
             before = self.relevant.ways_gone, len(visited)
-            traces.append(self.by_chance(seed))
+            unseen = [place for node, place in places.items() if node not in visited]
+            # Every other run goes where none was yet.
+            toward = unseen[seed // 2 % len(unseen)] if unseen and seed % 2 else frozenset()
+            traces.append(self._trace(Scenario(0, (), seed=seed, toward=toward)))
             visited |= traces[-1].visited
             fruitless = 0 if (self.relevant.ways_gone, len(visited)) > before else fruitless + 1
             enough = fruitless >= PATIENCE and sum(len(trace.steps) for trace in traces) > ENOUGH
-            if seed >= CHANCES and enough and (visited >= everything or fruitless >= MOST_PATIENCE):
+            if seed >= CHANCES and enough and (not unseen or fruitless >= MOST_PATIENCE):
                 break
         return traces
 

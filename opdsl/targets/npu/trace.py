@@ -7,7 +7,7 @@ Every loop runs a few times, every branch goes one way or the other, as a scenar
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from opdsl.npu.program import Operand, Register
@@ -27,6 +27,7 @@ from opdsl.targets.npu.tree import (
     While,
     blocks_of,
     instructions,
+    nodes_of,
 )
 
 LONG = 6  # trips of a loop that is run often
@@ -42,7 +43,8 @@ class Scenario:
     """How often loops run (those in `none` not at all), and which way branches go.
 
     `branches` says it for branches in no other branch, in one, and so on. With a `seed`, both go by chance, each time
-    anew. Loops in `long` run LONG times, but for those in one another.
+    anew. Loops in `long` run LONG times, but for those in one another. A run goes into the blocks in `toward` wherever it
+    can.
     """
 
     trips: int
@@ -50,6 +52,7 @@ class Scenario:
     none: frozenset[int] = frozenset()
     seed: int = 0
     long: frozenset[int] = frozenset()
+    toward: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -76,6 +79,8 @@ class Relevant:
         self._assigned: dict[int, list[Register]] = {}
         self._nodes: dict[int, list[Node]] = {}
         self._quiet: dict[int, bool] = {}
+        self._depths: dict[int, int] = {}
+        self._entries: dict[int, int] = {}  # how often runs came to loops over elements
         self._sources: dict[Register, list[Operand]] = {}
         wanted: list[Operand] = []
         self._visit(program, wanted)
@@ -120,12 +125,27 @@ class Relevant:
             self._quiet[id(node)] = _uneventful(node.body)
         return self._quiet[id(node)]
 
+    def repeated_level(self, node: Loop) -> int:
+        """Of loops over elements, one in the other, which one runs twice: another one each time that a run comes there.
+        All of them twice would be too much, and the outermost alone does not show what the others need."""
+        count = self._entries[id(node)] = self._entries.get(id(node), -1) + 1
+        return count % max(1, self._depth(node))
+
+    def _depth(self, node: Loop) -> int:
+        """How many loops are in each other in which something concerns two pipes."""
+        if self.once_will_do(node):
+            return 0
+        if id(node) not in self._depths:
+            deeper = (self._depth(n) for n in nodes_of(node.body) if isinstance(n, Loop))
+            self._depths[id(node)] = 1 + max(deeper, default=0)
+        return self._depths[id(node)]
+
     def assigned(self, node: Loop | While) -> list[Register]:
         """The relevant registers that a loop gives new values."""
         if id(node) not in self._assigned:
             found: dict[Register, None] = {}
             for block in blocks_of(node):
-                for inner in _nodes(block):
+                for inner in nodes_of(block):
                     if isinstance(inner, Scalar):
                         found[inner.compute.result] = None
                     elif isinstance(inner, Instruction) and inner.result is not None:
@@ -134,13 +154,6 @@ class Relevant:
                         found[inner.register] = None
             self._assigned[id(node)] = [r for r in found if r in self.registers]
         return self._assigned[id(node)]
-
-
-def _nodes(block: Block) -> Iterator[Node]:
-    for node in block.nodes:
-        yield node
-        for inner in blocks_of(node):
-            yield from _nodes(inner)
 
 
 class Trace:
@@ -164,8 +177,10 @@ class Trace:
         self._alias = tensors_alias
         self._counts = [0] * len(agents)
         self._iterations: dict[Loop | While, int] = {}
+        self._slots: dict[Register, int] = {}
         self._parallel: list[tuple[int, int]] = []
         self._inside = 0  # loops over elements
+        self._repeated = 0  # which of them runs twice
         self._long = 0  # loops that run often
         self._turns: list[int] = []  # iterations of the kernel's own loops
         self._depth = 0  # of branches
@@ -200,7 +215,7 @@ class Trace:
             slot = node.slot
             if slot is None:
                 loop = node.dependence.loop
-                slot = self._iterations.get(loop, 0) % loop.slots if loop is not None else 0
+                slot = self._turn(loop) if loop is not None else 0
             elif node.dependence.loop is None:
                 slot = 0
             kind = "set" if node.set else "wait"
@@ -232,6 +247,8 @@ class Trace:
 
     def _wanted_way(self, node: Branch) -> bool:
         """The way to go at a branch; by chance, rather where no run went yet."""
+        if self._scenario.toward & {id(node.then), id(node.otherwise)}:
+            return id(node.then) in self._scenario.toward
         if not self._scenario.seed:
             ways = self._scenario.branches
             return ways[self._depth % len(ways)]
@@ -240,9 +257,11 @@ class Trace:
         return self._chance.random() < share
 
     def _wanted(self, node: Loop | While) -> int:
+        if id(node.body) in self._scenario.toward:
+            return 2
         if self._scenario.seed:
             outermost = isinstance(node, Loop) and node.independent
-            return self._chance.choice((2, 3, 4) if outermost else (0, 1, 1, 1, 2, 2, 2, 3))
+            return self._chance.choice((0, 1, 2, 2, 3, 3, 4) if outermost else (0, 1, 1, 1, 2, 2, 2, 3))
         if id(node) in self._scenario.long:
             return 2 if self._long else LONG
         return 0 if id(node) in self._scenario.none else self._scenario.trips
@@ -252,8 +271,9 @@ class Trace:
         if wanted > 1 and node.slots > 1 and not self._scenario.seed:
             wanted = max(wanted, node.slots + 1)
         trips, exactly = self._assumed.trips(node.start, node.stop, node.step, wanted)
-        if trips > 1 and (self._relevant.once_will_do(node) or (node.internal and self._inside)):
-            # Loops over elements, one in the other: that the outer one repeats the inner one is as good.
+        if node.internal and not self._inside:
+            self._repeated = self._relevant.repeated_level(node)
+        if trips > 1 and (self._relevant.once_will_do(node) or (node.internal and self._inside != self._repeated)):
             trips, exactly = 1, False
         elif trips > 2 and node.internal:
             trips, exactly = 2, False
@@ -280,8 +300,14 @@ class Trace:
             if node.independent:
                 self._parallel.pop()
             self._iterations[node] += 1
+            if node.slot is not None:
+                self._slots[node.slot] = self._turn(node) + 1
         if not exactly:
             self._forget(node)
+
+    def _turn(self, node: Loop) -> int:
+        """The slot that a loop is at."""
+        return self._slots.get(node.slot, 0) % node.slots
 
     def _forget(self, node: Loop | While) -> None:
         """What a loop that stands for one of more iterations may have done to registers."""
@@ -302,7 +328,7 @@ class Trace:
             return ("*" if self._alias else f"tensor {memory}", 0, 1)
         slot = 0
         if memory.rotates is not None and memory.slots > 1:
-            slot = self._iterations.get(memory.rotates, 0) % memory.slots
+            slot = self._turn(memory.rotates)
         base = memory.address + slot * memory.bytes
         return (memory.space, base + access.first, base + min(access.last, memory.bytes))
 
@@ -391,6 +417,7 @@ def scenarios(program: Block) -> list[Scenario]:
     found = [Scenario(3, (True,))]
     if any(isinstance(node, Branch) for node in _controls(program)):
         found += [Scenario(3, ways) for ways in ((False, True), (False,), (True, False))]
+        found.append(Scenario(1, (False,)))  # a loop's first tile sticks out only where it is the last one, too
     found += [Scenario(2, (True,), frozenset({id(loop)})) for loop in loops[:3]]
     inner = frozenset(id(loop) for loop in loops if not (isinstance(loop, Loop) and loop.independent))
     if inner:

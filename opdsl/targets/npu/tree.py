@@ -84,7 +84,8 @@ class Block:
 
 @dataclass(eq=False)
 class Loop(Node):
-    """`for register in range(start, stop, step)`. `slot` counts iterations modulo `slots` where buffers rotate."""
+    """`for register in range(start, stop, step)`. `slot` counts iterations modulo `slots` where buffers rotate; loops that
+    are not in one another may share it, so that the slots of the next one go on where those of the one before ended."""
 
     register: Any
     start: Any
@@ -153,6 +154,31 @@ def instructions(block: Block) -> Iterator[Instruction]:
             yield node
         for inner in blocks_of(node):
             yield from instructions(inner)
+
+
+def nodes_of(block: Block) -> Iterator[Node]:
+    """All nodes, those within others, too."""
+    for node in block.nodes:
+        yield node
+        for inner in blocks_of(node):
+            yield from nodes_of(inner)
+
+
+def blocks_in(block: Block) -> Iterator[Block]:
+    """The block itself and all within it."""
+    yield block
+    for node in block.nodes:
+        for inner in blocks_of(node):
+            yield from blocks_in(inner)
+
+
+def empty_dead_ways(block: Block) -> None:
+    """Empties the ways of branches that are never gone, so that nothing has to wait for what is in them."""
+    for node in block.nodes:
+        if isinstance(node, Branch) and isinstance(node.condition, int):
+            (node.otherwise if node.condition else node.then).nodes.clear()
+        for inner in blocks_of(node):
+            empty_dead_ways(inner)
 
 
 @dataclass(eq=False)
