@@ -258,7 +258,7 @@ class Trace:
 
     def _wanted(self, node: Loop | While) -> int:
         if id(node.body) in self._scenario.toward:
-            return 2
+            return 1 + self._scenario.seed % 3
         if self._scenario.seed:
             outermost = isinstance(node, Loop) and node.independent
             return self._chance.choice((0, 1, 2, 2, 3, 3, 4) if outermost else (0, 1, 1, 1, 2, 2, 2, 3))
