@@ -101,7 +101,7 @@ void Machine::check_hazards(Core& core, int pipe, const Entry& entry, const Effe
     const auto known = [&](const Record& record) {
       const int other_core = record.agent / PIPES, other = record.agent % PIPES;
       if (other_core != core.index)
-        return state.known.foreign && (*state.known.foreign)[record.agent] >= record.index;
+        return state.known.foreign && (*state.known.foreign)[size_t(other_core) * KNOWN + other] >= record.index;
       if ((other == S && pipe == S) || (other == pipe && record.index == now.index)) return true;
       if (effect.fractal_order && other == M && pipe == M) return true;
       return state.known.local[other] >= record.index;

@@ -10,15 +10,18 @@
 
 namespace npu {
 
+// What is known of a core: its pipes, and how far its scalar unit had come, which handing over an instruction tells.
+constexpr int ORDER = PIPES, KNOWN = PIPES + 1;
+
 // What is known to be done when an instruction starts: of each pipe, all up to an index. Knowledge of other cores is shared
 // and never changes once it is made.
 struct Knowledge {
-  uint32_t local[PIPES] = {};
+  uint32_t local[KNOWN] = {};
   std::shared_ptr<const std::vector<uint32_t>> foreign;
 
   // `skip_scalar`: what the scalar unit itself wrote is not ordered by handing over an instruction.
   void join(const Knowledge& other, bool skip_scalar = false) {
-    for (int pipe = skip_scalar ? 1 : 0; pipe < PIPES; ++pipe)
+    for (int pipe = skip_scalar ? 1 : 0; pipe < KNOWN; ++pipe)
       if (other.local[pipe] > local[pipe]) local[pipe] = other.local[pipe];
     join_foreign(other.foreign);
   }

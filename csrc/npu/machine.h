@@ -135,6 +135,7 @@ struct Core {
   std::array<Flag, kEvents * kEventIds> flags;
   std::array<std::vector<CrossMessage>, kCrossFlags> cross;  // for this core to wait on, oldest first
   std::array<size_t, kCrossFlags> cross_taken{};
+  std::array<std::vector<uint32_t>, kCrossFlags> cross_waits;  // the scalar unit's index at each
   std::array<std::array<uint32_t, 3>, kCrossFlags> cross_sets{};  // how often this core set it, in each mode
   std::vector<uint8_t> memory[SPACES], ready[SPACES];             // values, and which bytes hold one
   Shadow shadow[SPACES];

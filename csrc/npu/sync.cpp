@@ -14,6 +14,7 @@ std::string event_text(const Program& program, int64_t event) { return program.t
 // What the scalar unit knew when it handed the instruction over holds for it, but for the scalar unit's own writes.
 void Machine::join_scalar(Core& core, int pipe, Entry& entry) {
   PipeState& state = core.pipes[pipe];
+  state.known.local[ORDER] = std::max(state.known.local[ORDER], entry.scalar_index);
   if (entry.scalar == state.joined) return;
   state.known.join(*entry.scalar, true);
   state.joined = entry.scalar;
@@ -107,10 +108,10 @@ bool Machine::barrier_all(Core& core, const Word& word) {
 std::shared_ptr<const std::vector<uint32_t>> Machine::everything_known(Core& core, int pipe) {
   const Knowledge& known = core.pipes[pipe].known;
   auto all = known.foreign ? std::make_shared<std::vector<uint32_t>>(*known.foreign)
-                           : std::make_shared<std::vector<uint32_t>>(cores.size() * PIPES, 0);
-  for (int i = 0; i < PIPES; ++i) {
-    uint32_t& mine = (*all)[size_t(core.index) * PIPES + i];
-    mine = std::max(mine, i == pipe ? core.pipes[pipe].index : known.local[i]);
+                           : std::make_shared<std::vector<uint32_t>>(cores.size() * KNOWN, 0);
+  for (int i = 0; i < KNOWN; ++i) {
+    uint32_t& mine = (*all)[size_t(core.index) * KNOWN + i];
+    mine = std::max(mine, i == pipe || (pipe == S && i == ORDER) ? core.pipes[pipe].index : known.local[i]);
   }
   return all;
 }
@@ -118,13 +119,22 @@ std::shared_ptr<const std::vector<uint32_t>> Machine::everything_known(Core& cor
 void Machine::deliver(Core& core, int flag, CrossMessage message) {
   message.time += chip_.cross_core;
   core.cross[flag].push_back(std::move(message));
-  if (core.cross[flag].size() - core.cross_taken[flag] > kCrossLimit) {
+  const CrossMessage& last = core.cross[flag].back();
+  const size_t sets = core.cross[flag].size();
+  const bool ahead = sets - core.cross_taken[flag] > kCrossLimit;
+  // The wait that must be over before the counter has room for this one.
+  const std::vector<uint32_t>& waits = core.cross_waits[flag];
+  const bool unordered = !ahead && last.knowledge && sets > kCrossLimit &&
+                         (*last.knowledge)[size_t(core.index) * KNOWN + ORDER] < waits[sets - kCrossLimit - 1];
+  if (ahead || unordered) {
     Report one;
     one.kind = "flag_set_twice";
     one.core = core.index;
     one.pipe = S;
-    one.location = core.cross[flag].back().location;
-    one.message = "cross-core flag " + std::to_string(flag) + " is set more than " + std::to_string(kCrossLimit) + " times ahead of its waits";
+    one.location = last.location;
+    one.message = "cross-core flag " + std::to_string(flag) + (ahead ? " is" : " may be") + " set more than " +
+                  std::to_string(kCrossLimit) + " times ahead of its waits" +
+                  (ahead ? "" : ": nothing orders this after the wait that makes room for it");
     report(one);
   }
   awake_.push_back(&core);
@@ -188,10 +198,12 @@ bool Machine::do_cross_wait(Core& core, const Entry& entry) {
   note_stall(core, S, entry, Stall::cross_core, message.time - core.time);
   core.time = std::max(core.time, message.time) + chip_.flag;
   PipeState& scalar = core.pipes[S];
+  count(core, S, entry);
+  if (options_.hazards) core.cross_waits[flag].push_back(scalar.index);
   if (message.knowledge) {
     scalar.known.join_foreign(message.knowledge);
     for (int i = 1; i < PIPES; ++i)
-      scalar.known.local[i] = std::max(scalar.known.local[i], (*message.knowledge)[size_t(core.index) * PIPES + i]);
+      scalar.known.local[i] = std::max(scalar.known.local[i], (*message.knowledge)[size_t(core.index) * KNOWN + i]);
     message.knowledge.reset();
     scalar_learned(core);
   }
@@ -208,7 +220,7 @@ bool Machine::do_sync_all(Core& core, const Entry& entry) {
     ++sync.arrived;
     sync.time = std::max(sync.time, core.time);
     if (options_.hazards) {
-      if (!sync.knowledge) sync.knowledge = std::make_shared<std::vector<uint32_t>>(cores.size() * PIPES, 0);
+      if (!sync.knowledge) sync.knowledge = std::make_shared<std::vector<uint32_t>>(cores.size() * KNOWN, 0);
       const auto mine = everything_known(core, S);
       for (size_t i = 0; i < mine->size(); ++i) (*sync.knowledge)[i] = std::max((*sync.knowledge)[i], (*mine)[i]);
     }

@@ -354,6 +354,34 @@ def test_cores_that_exchange_through_global_memory(way, seed):
         )
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_counter_between_cores_that_may_run_over(answered, seed):
+    """A flag between cores counts to 15. Here the cube core is slow, so that it never gets so far ahead, but only with
+    answers is that sure."""
+    k = npu.Builder("ahead", "910b2")
+    x = k.argument("x", "f16", 1)
+    with k.code("aic"):
+        l1 = k.allocate("L1", 20 * 8192, "f16", "l1")
+        for i in range(20):
+            k.data_copy(l1[i * 8192], x, block_len=512)
+            k.set_flag("MTE2_FIX", 0)
+            k.wait_flag("MTE2_FIX", 0)
+            k.cross_core_set_flag("FIX", 2, 3)
+            k.set_flag("FIX_MTE2", 0)
+            k.wait_flag("FIX_MTE2", 0)
+            if answered:
+                k.cross_core_wait_flag(4)
+    with k.code("aiv"):
+        for _ in range(20):
+            k.cross_core_wait_flag(3)
+            if answered:
+                k.cross_core_set_flag("MTE3", 2, 4)
+    reports = hazards(k.finish(block_num=1), [np.zeros(8192, np.float16)], seed=seed)
+    assert {h.kind for h in reports} == (set() if answered else {"flag_set_twice"})
+    assert answered or "may be set more than 15 times ahead of its waits" in reports[0].message
+
+
 @pytest.mark.parametrize("mode", [None, 0, 1])
 def test_vector_cores_that_read_what_the_others_wrote(mode):
     """Mode 1 orders the two of a block, mode 0 all."""

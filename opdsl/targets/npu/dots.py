@@ -517,13 +517,13 @@ class Dots:
             )
             return
         pitch = made.pitch if made.rows > 1 else made.columns
+        group = self.e.new_group()
         for column in range(0, part.columns, FRACTAL):
             width = min(FRACTAL, part.columns - column)
             target = result.place.at((part.row * pitch + part.column + column) * 4)
             source = place.at(column // FRACTAL * rows * 64)
-            self.t.v.run(
-                "copy", part.rows, width, Lines(target.view(moved), pitch), [Lines(source.view(moved), FRACTAL)]
-            )
+            lines = Lines(target.view(moved), pitch)
+            self.t.v.run("copy", part.rows, width, lines, [Lines(source.view(moved), FRACTAL)], group=group)
 
     # --- straight to a tensor
 

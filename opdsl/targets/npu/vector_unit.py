@@ -61,10 +61,11 @@ class VectorUnit:
         scalar: Operand = 0,
         option: str | None = None,
         reads_dst: bool = False,
+        group: int = 0,
     ) -> None:
-        """One elementwise instruction on rows x columns elements."""
+        """One elementwise instruction on rows x columns elements. Those of one `group` write different places."""
         operands = [dst, *sources]
-        self.group = self.e.new_group()
+        self.group = group or self.e.new_group()
         size = max(DTYPES[o.dtype].bytes for o in operands)
         self._note_in_place(dst, sources)
         lanes = REPEAT // size
