@@ -14,6 +14,8 @@ pytest.importorskip("triton.language")  # this folder is called triton, too
 from support.triton_kernels import ARCHES as NAMES
 from support.triton_kernels import CASES
 
+import opdsl as od
+from opdsl.runtime.launch import contiguous_request
 from opdsl.targets.base import find_target
 from opdsl.targets.triton.arch import ARCHES
 from opdsl.targets.triton.compiler import Module, compile_request
@@ -70,11 +72,23 @@ def test_loops_get_fewer_buffers_where_shared_memory_is_short() -> None:
     assert compiled("matmul", "sm_86").metadata["shared"] <= ARCHES["sm_86"].shared_bytes
 
 
+@od.kernel
+def round_both(x: od.Tensor[od.f32, 64], y: od.Tensor[od.f64, 64]):
+    od.copy_out(od.round(od.copy_in(x)), x)
+    od.copy_out(od.round(od.copy_in(y)), y)
+
+
+@pytest.mark.parametrize("arch", NAMES)
+def test_one_function_on_two_types_in_a_kernel(arch: str) -> None:
+    """libdevice.rint has one name for f32 and f64 on AMD, which may not both be in a kernel."""
+    request = contiguous_request(round_both.specialise({}, {}))
+    assert len(compile_request(request, ARCHES[arch]).modules[0].binary) > 500
+
+
 def test_calls_without_a_gpu_say_so() -> None:
     import numpy as np
     from support.acceptance import load
 
-    import opdsl as od
     from opdsl.targets.triton.device import device_arch
 
     if device_arch() is not None:

@@ -21,7 +21,7 @@ NATIVE_FUNCTIONS = {"exp": "tl.exp", "exp2": "tl.exp2", "log": "tl.log", "log2":
                     "sigmoid": "tl.sigmoid"}  # fmt: skip
 LIBDEVICE_FUNCTIONS = {"expm1": "expm1", "log10": "log10", "log1p": "log1p", "tan": "tan", "asin": "asin",
                        "acos": "acos", "atan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh",
-                       "trunc": "trunc", "round": "rint", "atan2": "atan2", "pow": "pow"}  # fmt: skip
+                       "trunc": "trunc", "round": "nearbyint", "atan2": "atan2", "pow": "pow"}  # fmt: skip
 NATIVE_ON_HALF = frozenset({"add", "sub", "mul", "min", "max", "neg", "abs", *COMPARISONS})
 NANS = "propagate_nan=tl.PropagateNan.ALL"
 KEEPS_ZERO = frozenset({"add", "sub", "mul", "neg", "abs", "min", "max", "cast"})

@@ -48,7 +48,7 @@ def _libdevice() -> Any:
 
     functions = {
         "expm1": np.expm1, "log10": np.log10, "log1p": np.log1p, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos,
-        "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "trunc": np.trunc, "rint": np.rint,
+        "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "trunc": np.trunc, "nearbyint": np.rint,
         "atan2": np.arctan2, "pow": np.power, "fmod": np.fmod,
     }  # fmt: skip
     return SimpleNamespace(**{name: of(function) for name, function in functions.items()})
