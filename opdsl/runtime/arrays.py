@@ -136,18 +136,16 @@ def _shown_type(value: object) -> str:
 def _from_torch(value: Any) -> NDArray[Any] | None:
     """A torch tensor by its own ways, which take a tenth of DLPack's time; None where those do not do, or for others."""
     torch = sys.modules.get("torch")
-    if torch is None or type(value) is not torch.Tensor or not value.is_cpu:
+    if torch is None or type(value) is not torch.Tensor or not value.is_cpu or value.requires_grad:
         return None
     try:
         narrow = _narrow_of_torch().get(value.dtype)
         if narrow is None:
             array: NDArray[Any] = value.numpy()
-        elif value.requires_grad:
-            return None
         else:
             bits, dtype = narrow
             array = value.view(bits).numpy().view(dtype)
-    except (RuntimeError, TypeError):  # sparse, conjugated, wants a gradient: what is wrong DLPack's way says
+    except (RuntimeError, TypeError):  # sparse, conjugated: what is wrong DLPack's way says
         return None
     return array if array.dtype in _names_by_dtype() else None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from opdsl.ir.core import Kernel, Source, walk
 from opdsl.npu.chip import Chip
 from opdsl.runtime.cache import default_cache
 from opdsl.targets.base import Request
+from opdsl.targets.npu.program_text import dump, load
 from opdsl.targets.npu.running import Runnable
 
-FILE = "program.pickle"
+FILE = "program.json"
 _PACKAGE = Path(__file__).resolve().parents[2]
 _COMPILER = ("ir/*.py", "passes/*.py", "npu/*.py", "npu/chips/*.toml", "targets/npu/*.py")
 
@@ -30,11 +30,10 @@ def load_or_compile(request: Request, chip: Chip) -> Runnable:
         runnable = Runnable.of(compile_kernel(request, chip))
         # The file's text is not kept: an edit elsewhere in it does not change the program.
         runnable = replace(runnable, source=Source(source.file, ""))
-        (directory / FILE).write_bytes(pickle.dumps(runnable))
+        (directory / FILE).write_text(dump(runnable), encoding="utf-8")
 
     directory = default_cache().get_or_build(_parts(request, chip), build)
-    # As trustworthy as a shared object from there: the cache is the user's own, and an entry is checked when it is found.
-    runnable: Runnable = pickle.loads((directory / FILE).read_bytes())  # noqa: S301
+    runnable = load((directory / FILE).read_text(encoding="utf-8"))
     return replace(runnable, source=source)
 
 
