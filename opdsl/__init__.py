@@ -264,10 +264,13 @@ __all__ = [
 def __getattr__(name: str) -> _Any:
     place = _PLACES.get(name)
     if place is None:
+        message = f"module 'opdsl' has no attribute {name!r}"
+        if name.startswith("_"):  # `from opdsl import _runtime` asks here before it looks for a module
+            raise AttributeError(message)
         from opdsl.lang.foreign_names import equivalent
 
         help = equivalent(name)
-        raise AttributeError(f"module 'opdsl' has no attribute {name!r}" + (f"; {help}" if help else ""))
+        raise AttributeError(f"{message}; {help}" if help else message)
     import importlib
 
     value = getattr(importlib.import_module(place[0]), place[1])

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,21 +71,18 @@ def _digests(stamp: str) -> Digests:
         found = json.loads(kept)
         if isinstance(found, dict) and found.keys() == {"front_end", "generator", "headers"}:
             return Digests(**{key: str(value) for key, value in found.items()})
-    made = Digests(_of_modules(_FRONT_END), _of_modules(_GENERATOR), _of_headers())
+    made = Digests(_of_modules(_FRONT_END), _of_modules(_GENERATOR), digest_of_files(simd_headers()))
     default_cache().write_memo(name, json.dumps(made._asdict()))
     return made
 
 
+def digest_of_files(files: Iterable[Path]) -> str:
+    """The SHA-256 of the names and contents of files, in their order."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 def _of_modules(folders: tuple[str, ...]) -> str:
-    digest = hashlib.sha256()
-    for folder in folders:
-        for path in sorted((_PACKAGE / folder).glob("*.py")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def _of_headers() -> str:
-    digest = hashlib.sha256()
-    for header in simd_headers():
-        digest.update(header.name.encode() + b"\0" + header.read_bytes() + b"\0")
-    return digest.hexdigest()
+    return digest_of_files(path for folder in folders for path in sorted((_PACKAGE / folder).glob("*.py")))

@@ -11,6 +11,7 @@ from opdsl import _npu_order
 from opdsl.ir.core import Kernel, Source, walk
 from opdsl.npu.chip import Chip
 from opdsl.runtime.cache import default_cache
+from opdsl.runtime.digests import digest_of_files
 from opdsl.targets.base import Request
 from opdsl.targets.npu.program_text import dump, load
 from opdsl.targets.npu.running import Runnable
@@ -58,8 +59,5 @@ def _places(kernel: Kernel) -> str:
 @functools.cache
 def _compiler() -> str:
     """A digest of all that makes a program of a kernel, and of the chips."""
-    digest = hashlib.sha256()
     files = [path for pattern in _COMPILER for path in sorted(_PACKAGE.glob(pattern))]
-    for path in (*files, Path(str(_npu_order.__file__))):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+    return digest_of_files([*files, Path(str(_npu_order.__file__))])
