@@ -8,7 +8,7 @@ gives f32). Zero-dimensional arrays count as arrays.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -176,6 +176,12 @@ def native(operator: str, name: str, value: Any) -> Any:
     return as_array(operator, name, value) if is_foreign(value) else value
 
 
+def through_arrays(operator: str, call: Callable[..., Any], out: Any, **given: Any) -> Any:
+    """The operator on other libraries' arrays: `call(*arrays, out)` on NumPy's, its result as what was given."""
+    result = call(*(native(operator, name, value) for name, value in given.items()), native(operator, "out", out))
+    return out if out is not None else like(result, *given.values())
+
+
 def like(result: Array, *inputs: Any) -> Any:
     """The result as what the inputs are: a torch tensor that shares its memory, if one of them is one, and so on."""
     for value in inputs:
@@ -211,5 +217,6 @@ __all__ = [
     "numpy_dtype",
     "promoted",
     "shape_error",
+    "through_arrays",
     "to_float",
 ]

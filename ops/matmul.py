@@ -26,11 +26,10 @@ from opdsl.ops.arguments import (
     dtype_error,
     empty,
     is_foreign,
-    like,
-    native,
     numpy_dtype,
     promoted,
     shape_error,
+    through_arrays,
 )
 from opdsl.ops.gelu import gelu_erf_, gelu_tanh_
 from opdsl.ops.launching import FastCall, run
@@ -166,11 +165,11 @@ def matmul(
     if plain and (again := _repeat(a, b, out)) is not None:
         return again
     if is_foreign(a) or is_foreign(b):
-        left, right, shift, given_out = (
-            native("matmul", n, v) for n, v in (("a", a), ("b", b), ("bias", bias), ("out", out))
-        )
-        found = matmul(left, right, bias=shift, activation=activation, out=given_out, target=target)
-        return out if out is not None else like(found, a, b)
+
+        def on_arrays(a: Any, b: Any, bias: Any, out: Any) -> Any:
+            return matmul(a, b, bias=bias, activation=activation, out=out, target=target)
+
+        return through_arrays("matmul", on_arrays, out, a=a, b=b, bias=bias)
     left, right = as_array("matmul", "a", a), as_array("matmul", "b", b)
     if left.ndim == 0 or right.ndim == 0:
         raise shape_error("matmul", f"the shapes are {left.shape} and {right.shape}", "multiply by a number with mul")
@@ -206,7 +205,7 @@ def matmul(
             _remember(a, b, out, result, offset, *launched)
     if out is not None:
         return out
-    return like(result.reshape(given_shape), a, b)
+    return result.reshape(given_shape)
 
 
 @dataclass(frozen=True, slots=True)

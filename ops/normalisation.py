@@ -21,10 +21,9 @@ from opdsl.ops.arguments import (
     dtype_error,
     empty,
     is_foreign,
-    like,
-    native,
     numpy_dtype,
     shape_error,
+    through_arrays,
 )
 from opdsl.ops.launching import FastCall, Known, KnownCalls, run
 from opdsl.ops.pointwise import check_number
@@ -139,10 +138,11 @@ def _norm(
         if (again := known.repeat(x, out, parameters)) is not None:
             return again
     if is_foreign(x):
-        array = as_array(name, "x", x)
-        scale, shift, given_out = (native(name, n, v) for n, v in (("weight", weight), ("bias", bias), ("out", out)))
-        found = _norm(name, array, normalized_shape, scale, shift, eps, given_out, target)
-        return out if out is not None else like(found, x)
+
+        def on_arrays(x: Any, weight: Any, bias: Any, out: Any) -> Any:
+            return _norm(name, x, normalized_shape, weight, bias, eps, out, target)
+
+        return through_arrays(name, on_arrays, out, x=x, weight=weight, bias=bias)
     array = as_array(name, "x", x)
     dtype = checked_dtype(name, "x", array)
     if not dtype.is_float:
@@ -184,7 +184,7 @@ def _norm(
             )
         if destination is None:
             result[...] = written.reshape(result.shape)
-    return out if out is not None else like(result, x)
+    return out if out is not None else result
 
 
 def _chosen(x: Array, shared: dict[str, Any]) -> FastCall:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from opdsl.ops.arguments import as_array, is_foreign, like, native, numpy_dtype, shape_error, to_float
+from opdsl.ops.arguments import is_foreign, numpy_dtype, shape_error, through_arrays, to_float
 from opdsl.ops.launching import Known, KnownCalls
 from opdsl.ops.reduction_kernels import mean_of, total_of
 from opdsl.ops.reduction_plan import accumulator, checked, extreme, reduce, view_of
@@ -44,9 +44,11 @@ def _reduction(
     if known is not None and (again := known.repeat(x, out)) is not None:
         return again
     if is_foreign(x):
-        array = as_array(name, "x", x)
-        result = _reduction(name, kind, array, axis, keepdims, native(name, "out", out), target, after)
-        return out if out is not None else like(result, x)
+
+        def on_array(x: Any, out: Any) -> Any:
+            return _reduction(name, kind, x, axis, keepdims, out, target, after)
+
+        return through_arrays(name, on_array, out, x=x)
     call = checked(name, x, axis, keepdims, out, _RESULTS[name])
     if kind in ("max", "min") and call.count == 0:
         message = f"x has shape {call.array.shape}: there is no element to choose from"

@@ -20,9 +20,8 @@ from opdsl.ops.arguments import (
     checked_dtype,
     empty,
     is_foreign,
-    like,
-    native,
     numpy_dtype,
+    through_arrays,
     to_float,
 )
 from opdsl.ops.launching import FastCall, Known, KnownCalls, run
@@ -162,8 +161,7 @@ def _softmax(name: str, x: Any, axis: Any, out: Any, target: str | None, log: bo
     if known is not None and (again := known.repeat(x, out)) is not None:
         return again
     if is_foreign(x):
-        found = _softmax(name, as_array(name, "x", x), axis, native(name, "out", out), target, log)
-        return out if out is not None else like(found, x)
+        return through_arrays(name, lambda x, out: _softmax(name, x, axis, out, target, log), out, x=x)
     array = as_array(name, "x", x)
     dtype = checked_dtype(name, "x", array)
     result_dtype = to_float(dtype)
@@ -191,7 +189,7 @@ def _softmax(name: str, x: Any, axis: Any, out: Any, target: str | None, log: bo
             if target is None and x is array and result.dtype == numpy_dtype(result_dtype) and views[0] is source:
                 dims = source.shape
                 _known.remember(Known(call, array.shape, result.dtype, dims, dims), array, axis, log)
-    return out if out is not None else like(result, x)
+    return out if out is not None else result
 
 
 def _chosen(x: Array, y: Array, log: bool, narrow: bool, target: str | None) -> tuple[FastCall, tuple[Array, Array]]:
