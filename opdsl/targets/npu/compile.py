@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 from opdsl.ir.core import Kernel, Location, Op
 from opdsl.lang.errors import CompileError
 from opdsl.npu.chip import Chip
-from opdsl.npu.program import Program, Register
+from opdsl.npu.program import Program
 from opdsl.passes.pipeline import run_passes
 from opdsl.targets.base import Request
 from opdsl.targets.interp.errors import source_line
@@ -18,8 +18,7 @@ from opdsl.targets.npu.events import number_events
 from opdsl.targets.npu.knowledge import Knowledge
 from opdsl.targets.npu.lowering import Choices, Lowered, Lowering, NeedsSingleCore
 from opdsl.targets.npu.placement import DoesNotFit, Lifetime, explain, find_lifetimes, place
-from opdsl.targets.npu.prune import Rehearsal, idle_slots, prune
-from opdsl.targets.npu.trace import Trace
+from opdsl.targets.npu.prune import Ordering, idle_slots, prune, repeated
 from opdsl.targets.npu.tree import Barrier, Block, Buffer, Flag, Node, blocks_of, empty_dead_ways
 
 CHOICES = (Choices(2, True), Choices(1, True), Choices(1, False))
@@ -55,13 +54,13 @@ def compile_kernel(request: Request, chip: Chip, record: dict[str, str] | None =
         buffers = [life.buffer for life in lifetimes]
         dependences = find_dependences(lowered.program, buffers, request.may_alias)
         try:
-            kept, traces = synchronise(lowered.program, dependences, request.may_alias, lowered.parameters.least)
+            kept = synchronise(lowered.program, dependences, request.may_alias)
         except NoFlagLeft as error:
             tiles = f"{kernel.name} passes more tiles between the cube and the vector cores"
             line = source_line(error.location, kernel.source)
             help = "make the products in a loop that is not unrolled"
             raise CompileError(f"{tiles} than {chip.name} has flags for", error.location, line, help) from None
-        idle = idle_slots(traces, kept, buffers)
+        idle = idle_slots(Ordering(lowered.program, kept, request.may_alias), buffers)
         if not idle:
             break
         single |= {place for place, buffer in enumerate(buffers) if buffer in idle}
@@ -113,41 +112,37 @@ class NoFlagLeft(Exception):
         self.location = location
 
 
-def synchronise(
-    program: Block, dependences: Sequence[Dependence], tensors_alias: bool, least: Mapping[Register, int]
-) -> tuple[list[Dependence], list[Trace]]:
-    """Adds the flags and barriers that are needed, and numbers their events. Gives the dependences that they are of,
-    and the runs in the mind that show it."""
+def synchronise(program: Block, dependences: Sequence[Dependence], tensors_alias: bool) -> list[Dependence]:
+    """Adds the flags and barriers that are needed, and numbers their events. Gives the dependences that they are of."""
     insert_flags(program, dependences)
-    kept, traces = prune(program, dependences, tensors_alias, least)
-    kept, left = _numbered(program, kept, traces, Rehearsal(program, kept, tensors_alias, least))
+    kept, left = _pruned(program, dependences, tensors_alias)
     if any(not d.crosses for d in left):
         # What loops that are chained wait for may make flags superfluous: those for which there are no events first.
         chain(program, kept)
         without = {id(d) for d in left}
-        kept, traces = prune(program, [*(d for d in kept if id(d) not in without), *left], tensors_alias, least)
-        kept, left = _numbered(program, kept, traces, Rehearsal(program, kept, tensors_alias, least))
+        kept, left = _pruned(program, [*(d for d in kept if id(d) not in without), *left], tensors_alias)
     if any(d.crosses for d in left):
         confine(program, [d for d in kept if d.crosses and d.distance])
-        left = number_events(kept, Knowledge(program, kept, traces[0].agents))
+        left = number_events(kept, Knowledge(program, kept, Ordering(program, kept, tensors_alias).agents))
     for dependence in left:
         if dependence.crosses:
             raise NoFlagLeft(dependence.before.location)
     replaced = {id(d) for d in left}
     kept = [d for d in kept if id(d) not in replaced]
     _clean(program, {id(d) for d in kept}, replaced)
-    return kept, traces
+    return kept
 
 
-def _numbered(
-    program: Block, kept: list[Dependence], traces: Sequence[Trace], rehearsal: Rehearsal
+def _pruned(
+    program: Block, dependences: Sequence[Dependence], tensors_alias: bool
 ) -> tuple[list[Dependence], list[Dependence]]:
-    """The dependences with those that answer them, and those of them for which there are no events."""
-    agents = traces[0].agents
-    open_ended = Knowledge(program, kept, agents).unanswered
+    """The dependences that are needed, and those that answer them, with events; those of them for which there are none."""
+    ordering = Ordering(program, dependences, tensors_alias)
+    kept = prune(ordering, dependences)
+    open_ended = Knowledge(program, kept, ordering.agents).unanswered
     if open_ended:
-        kept = [*kept, *answer(program, rehearsal.repeated(list(open_ended.values()), traces))]
-    return kept, number_events(kept, Knowledge(program, kept, agents))
+        kept = [*kept, *answer(program, repeated(program, list(open_ended.values())))]
+    return kept, number_events(kept, Knowledge(program, kept, ordering.agents))
 
 
 def _clean(block: Block, kept: Set[int], replaced: Set[int]) -> None:

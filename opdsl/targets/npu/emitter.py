@@ -191,7 +191,9 @@ class Emitter:
         return register
 
     def store(self, place: Place, value: Operand) -> None:
-        """A register into an element of UB."""
+        """A register into an element of UB: of bools and other integers as a number, where the element is a float."""
         if DTYPES[place.dtype].is_float and isinstance(value, int):
             value = float(value)
+        elif DTYPES[place.dtype].is_float and isinstance(value, Register) and value.dtype == "i64":
+            value = self.s.compute("to_float", place.dtype, value, result="f64")
         self.issue("store_scalar", "S", [Access(place.buffer, True)], dst=place, value=value)

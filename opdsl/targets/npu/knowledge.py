@@ -142,8 +142,8 @@ class Knowledge:
                 self._compare(other_queues)
 
     def _loop(self, node: Loop | While) -> None:
-        trips = _trips(node)
-        if trips == 1:
+        often = trips(node)
+        if often == 1:
             self._iteration(node)
             return
         key = id(node), self._set_now.tobytes()
@@ -164,7 +164,7 @@ class Knowledge:
             going_on = bool((self._lags > head).any())
             head = np.maximum(head, self._lags)
             self._compare(queues)
-        if not trips:
+        if not often:
             behind = head
         self._known_loops[key] = head, behind
         self._lags = behind.copy()
@@ -232,7 +232,6 @@ class Knowledge:
         np.minimum(column + 1, MOST, out=column)
         lags[number * self._events + (0 if dependence.crosses else slot)] = 0
 
-
     def _copied_queues(self) -> dict[Channel, list[int]]:
         return {channel: list(queue) for channel, queue in self._queues.items()}
 
@@ -249,7 +248,7 @@ def _channel(dependence: Dependence) -> Channel:
     return dependence.source, dependence.target[0] if dependence.crosses else dependence.target
 
 
-def _trips(node: Loop | While) -> int:
+def trips(node: Loop | While) -> int:
     """How often a loop surely runs: 0 where that is not known."""
     if isinstance(node, Loop) and isinstance(node.start, int) and isinstance(node.stop, int) and isinstance(node.step, int):
         return len(range(node.start, node.stop, node.step or 1))

@@ -1,273 +1,290 @@
 """Takes out flags and barriers that others make superfluous.
 
-The program is run in the mind (`trace.py`) in a number of scenarios. What a pipe knows to be done is a clock for each
-pipe, as in the emulator's hazard checker: a wait brings what the setting pipe knew, a barrier what came before on the
-pipe, and whatever the scalar unit waited for holds for all that it hands out later. A flag is superfluous if all needs are
-met without it in every scenario. The clocks are in C++ (csrc/npu_order), since they go along each scenario for each flag.
+Of each agent it is asked which accesses it does not surely know to be done when it makes its own, whichever way the program
+came there (csrc/npu_order). A wait brings what the setting pipe knew, a barrier what came before on the pipe, and whatever
+the scalar unit waited for holds for all that it hands out later. A flag is superfluous if without it no access is pending
+that conflicts with one that is made.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opdsl._npu_order import Runs
-from opdsl.npu.program import Register
-from opdsl.targets.npu.dependences import Agent, Dependence, agents_of, blocks_around
-from opdsl.targets.npu.trace import Relevant, Scenario, Step, Trace, scenarios
-from opdsl.targets.npu.tree import Block, Branch, Buffer, Instruction, Loop, While, blocks_in, blocks_of
+from opdsl._npu_order import Order
+from opdsl.npu.program import Operand
+from opdsl.targets.npu.dependences import Agent, Dependence, Overlaps, agents_of, ordered
+from opdsl.targets.npu.forms import Forms
+from opdsl.targets.npu.knowledge import trips
+from opdsl.targets.npu.tree import (
+    Access,
+    Barrier,
+    Block,
+    Branch,
+    Buffer,
+    Flag,
+    Instruction,
+    Loop,
+    While,
+    nodes_of,
+)
 
-KINDS = {"run": 0, "set": 1, "wait": 2, "barrier": 3}
-# Scenarios that go by chance: at least, at most, and how many steps of all scenarios are enough, if the last few went
-# nowhere new: a few more where instructions are left that no run came to. So many that any two or three branches are seen
-# each way together.
-CHANCES, MOST_CHANCES, ENOUGH, PATIENCE, MOST_PATIENCE = 5, 40, 5000, 3, 10
-# What was found superfluous must not be missed in so many further scenarios in a row; one that misses it is added to those
-# that decide. Fewer of them, where they are long; gives up, and keeps all, after so many that miss it.
-CONFIRMATIONS, FEWEST_CONFIRMATIONS, CONFIRMING_STEPS, MOST_COUNTEREXAMPLES = 16, 4, 50_000, 40
+RUN, SET, WAIT, BARRIER, LOOP, BRANCH, ELSE, END = range(8)
+ANY_TRIPS, ONE_TRIP, SOME_TRIPS = range(3)
+MOST_RANGES = 2  # that are taken as empty or not: all choices of them are looked at
 
-
-TOWARD = 4  # runs that go where a flag is set, to see whether it can be set twice
-
-
-def prune(
-    program: Block, dependences: Sequence[Dependence], tensors_alias: bool, least: Mapping[Register, int]
-) -> tuple[list[Dependence], list[Trace]]:
-    """Those of the dependences whose flags are in the tree that are needed, and the scenarios that show it."""
-    rehearsal = Rehearsal(program, dependences, tensors_alias, least)
-    traces = rehearsal.traces()
-    numbers = _numbers(dependences)
-    runs = _runs_of(traces, [_encoded(trace, numbers) for trace in traces], len(numbers))
-    held = [runs.holds(place) for place in range(len(traces))]
-    if not all(held):
-        # A scenario asks for more than the dependences say: it cannot tell which of them are needed.
-        return list(dependences), [trace for trace, holds in zip(traces, held, strict=True) if holds]
-    seed = MOST_CHANCES
-    for _ in range(MOST_COUNTEREXAMPLES):
-        missing = set(runs.superfluous(_candidates(program, dependences, traces, numbers)))
-        kept = [d for d in dependences if numbers[id(d)] not in missing]
-        counterexample: Trace | None = None
-        steps = 0
-        for number in range(CONFIRMATIONS if missing and len(traces) > 1 else 0):
-            if number >= FEWEST_CONFIRMATIONS and steps > CONFIRMING_STEPS:
-                break
-            seed += 1
-            trace = rehearsal.by_chance(seed)
-            steps += len(trace.steps)
-            if not _holds(trace, kept):
-                counterexample = trace
-                break
-        if counterexample is None:
-            return kept, traces
-        if not _holds(counterexample, dependences):
-            break
-        traces.append(counterexample)
-        _add(runs, counterexample, _encoded(counterexample, numbers))
-    return list(dependences), traces
+Bools = NDArray[np.bool_]
 
 
-def _numbers(dependences: Sequence[Dependence]) -> dict[int, int]:
-    """Numbers for flags, from 1 on."""
-    numbers = {id(d): number for number, d in enumerate(dependences, 1)}
-    return {id(d): numbers[id(d.flag)] for d in dependences}
+def prune(ordering: Ordering, dependences: Sequence[Dependence]) -> list[Dependence]:
+    """Those of the dependences whose flags are in the tree that are needed."""
+    # Last ones first: what is outside of loops stays, what is in them goes.
+    missing = set(ordering.order.superfluous(ordering.conflicts(), [ordering.flags[id(d)] for d in reversed(dependences)]))
+    return [d for d in dependences if ordering.flags[id(d)] not in missing]
 
 
-def _candidates(
-    program: Block, dependences: Sequence[Dependence], traces: Sequence[Trace], numbers: Mapping[int, int]
-) -> list[int]:
-    """The numbers of the dependences that may be left out, last ones first: not those of what no run came to."""
-    repeated = _repeated(program)
-    visited = {node for trace in traces for node in trace.visited}
-    unseen: dict[int, set[Agent]] = {}
-    _note_unseen(program, visited, unseen)
-    found = []
-    chained = {id(d) for chain in dependences if chain.chained is not None for d in (chain, chain.chained)}
-    met = {key for trace in traces for key in _met(trace)} - chained
-    for dependence in reversed(dependences):
-        if id(dependence) not in met or dependence.source in unseen.get(id(dependence.after), ()):
-            continue  # nothing is known of it
-        if dependence.target in unseen.get(id(dependence.before), ()):
-            continue
-        # What runs once costs little, and whether it is needed hangs on which branches were taken together: it stays.
-        conditional = isinstance(dependence.after, Branch) or isinstance(dependence.before, Branch)
-        if not conditional or id(dependence.block) in repeated:
-            found.append(numbers[id(dependence)])
-    return found
+State = tuple[int, int, int]  # the slot; SAME, NEXT or LATER; how many loops of the grid have gone on
+SAME, NEXT, LATER = range(3)
 
 
-def _met(trace: Trace) -> set[int]:
-    """The dependences that a run says something about: those between iterations where one waited for another one."""
-    times: dict[int, int] = {}
-    distances: dict[int, int] = {}
-    for step in trace.steps:
-        if step.dependence is not None and step.kind != "set" and not step.outside:
-            times[id(step.dependence)] = times.get(id(step.dependence), 0) + 1
-            distances[id(step.dependence)] = step.dependence.distance
-    return {key for key, count in times.items() if count > distances[key]}
+@dataclass(frozen=True)
+class Leaf:
+    """An access of an agent. Which of its bits are set tells of what is pending: its slot, counted from the one of the
+    iteration; whether the innermost loop around it (`around`) has gone on since or another one, where that matters; and how
+    many loops of the grid around it (`grid`) have, from the innermost one."""
+
+    agent: Agent
+    access: Access
+    grid: tuple[Loop, ...]
+    around: tuple[Loop | While, ...]
+
+    @property
+    def _sizes(self) -> tuple[int, int, int]:
+        memory = self.access.memory
+        slots = memory.slots if isinstance(memory, Buffer) and memory.rotates is not None else 1
+        return slots, 3 if self.around else 1, 1 + len(self.grid)
+
+    @property
+    def bits(self) -> int:
+        return math.prod(self._sizes)
+
+    def bit(self, state: State) -> int:
+        slots, times, _ = self._sizes
+        return (state[2] * times + state[1]) * slots + state[0]
+
+    def states(self) -> Iterator[State]:
+        slots, times, ended = self._sizes
+        return itertools.product(range(slots), range(times), range(ended))
+
+    def after(self, state: State, loop: Loop | While) -> State:
+        """What is true of it when an iteration of a loop has ended."""
+        slot, time, ended = state
+        memory = self.access.memory
+        if isinstance(memory, Buffer) and memory.rotates is not None and memory.rotates.slot is loop.slot:
+            slot = (slot - 1) % memory.slots
+        if loop in self.around:
+            time = max(time, NEXT if loop is self.around[-1] else LATER)
+        if loop in self.grid:
+            ended = max(ended, len(self.grid) - self.grid.index(loop))
+        return slot, time, ended
 
 
-def _set_twice(trace: Trace) -> set[int]:
-    """The dependences whose flags are set more than once in a run, besides before it."""
-    sets = [step for step in trace.steps if step.dependence is not None and step.kind == "set" and not step.outside]
-    return {key for key, count in Counter(id(step.dependence) for step in sets).items() if count > 1}
+class Ordering:
+    """A tree with its flags, as steps."""
 
-
-def _note_unseen(block: Block, visited: set[Instruction], unseen: dict[int, set[Agent]]) -> set[Agent]:
-    """Notes for each statement the pipes that have instructions in it which no run came to; gives those of the block."""
-    total: set[Agent] = set()
-    for node in block.nodes:
-        found: set[Agent] = set()
-        if isinstance(node, Instruction) and node not in visited:
-            found.update(agents_of(node))
-        for inner in blocks_of(node):
-            found |= _note_unseen(inner, visited, unseen)
-        if found:
-            unseen[id(node)] = found
-        total |= found
-    return total
-
-
-def _holds(trace: Trace, dependences: Sequence[Dependence]) -> bool:
-    """Whether the flags of the dependences meet all needs of a scenario."""
-    numbers = _numbers(dependences)
-    return bool(_runs_of([trace], [_encoded(trace, numbers)], len(numbers)).holds(0))
-
-
-def idle_slots(
-    traces: Sequence[Trace], dependences: Sequence[Dependence], buffers: Sequence[Buffer]
-) -> set[Buffer]:
-    """The buffers whose second slot lets nothing overlap: with one slot all needs would be met by the same flags."""
-    numbers = _numbers(dependences)
-    found: set[Buffer] = set()
-    encoded = [_encoded(trace, numbers) for trace in traces]
-    for buffer in buffers:
-        if buffer.slots > 1:
-            runs = _runs_of(traces, encoded, len(numbers), buffer)
-            if all(runs.holds(place) for place in range(len(traces))):
-                found.add(buffer)
-    return found
-
-
-Encoded = tuple[NDArray[np.int32], list[tuple[int, Step]]]
-
-
-def _encoded(trace: Trace, numbers: dict[int, int]) -> Encoded:
-    """The steps of a trace with the flags that have a number; its instructions and where they are among the steps."""
-    rows: list[tuple[int, int, int, int, int]] = []
-    instructions: list[tuple[int, Step]] = []
-    for step in trace.steps:
-        dependence = step.dependence
-        flag = numbers.get(id(dependence), -1) if dependence is not None else 0
-        if flag < 0:
-            continue
-        if step.kind == "run":
-            instructions.append((len(rows), step))
-        waiting = trace.waiting(dependence) if dependence is not None and step.kind == "wait" else -1
-        rows.append((KINDS[step.kind], step.agent, flag, step.slot, waiting))
-    return np.array(rows, np.int32).reshape(len(rows), 5), instructions
-
-
-def _runs_of(traces: Sequence[Trace], encoded: Sequence[Encoded], flags: int, alone: Buffer | None = None) -> Runs:
-    """`alone`: with the needs of a rotating buffer if it had one slot, instead of all others."""
-    names = traces[0].names
-    scalars = [names.index((core, "S")) for core, _ in names]
-    runs = Runs(scalars, flags + 1)
-    for trace, steps in zip(traces, encoded, strict=True):
-        _add(runs, trace, steps, alone)
-    return runs
-
-
-def _add(runs: Runs, trace: Trace, encoded: Encoded, alone: Buffer | None = None) -> None:
-    steps, instructions = encoded
-    needs: list[tuple[int, int, int]] = []
-    for place, step in instructions:
-        for other, number in (step.needs if alone is None else step.alone.get(alone, {})).items():
-            if other != step.agent or trace.names[other][1] != "S":  # the scalar unit's own come in order
-                needs.append((place, other, number))
-    runs.add(steps, np.array(needs, np.int32).reshape(len(needs), 3))
-
-
-def _repeated(program: Block) -> set[int]:
-    """The blocks that are in loops."""
-    found: set[int] = set()
-
-    def visit(block: Block, inside: bool) -> None:
-        if inside:
-            found.add(id(block))
-        for node in block.nodes:
-            for inner in blocks_of(node):
-                visit(inner, inside or isinstance(node, Loop | While))
-
-    visit(program, False)
-    return found
-
-
-class Rehearsal:
-    """Runs of a program in the mind. `least`: registers with the least that they can hold."""
-
-    def __init__(
-        self, program: Block, dependences: Sequence[Dependence], tensors_alias: bool, least: Mapping[Register, int]
-    ) -> None:
-        self.program = program
-        self.tensors_alias = tensors_alias
-        self.relevant = Relevant(program, least)
+    def __init__(self, program: Block, dependences: Sequence[Dependence], tensors_alias: bool) -> None:
+        numbers = {id(d): number for number, d in enumerate(dependences)}
+        self.flags = {id(d): numbers[id(d.flag)] for d in dependences}
         self.agents: dict[Agent, int] = {}
-        for dependence in dependences:
-            for name in (dependence.source, dependence.target):
-                self.agents.setdefault(name, len(self.agents))
-                self.agents.setdefault((name[0], "S"), len(self.agents))
-        _add_agents(program, self.agents)
+        self._first: dict[Leaf, int] = {}  # the first of its bits
+        self._bits = 0
+        self._groups: list[list[Leaf]] = []
+        self._loops: list[Loop | While] = []
+        self._steps: list[tuple[int, int, int, int]] = []
+        self._forms = Forms(program)
+        self._ranges = shared_ranges(program, self._forms)
+        self._block(program, (), ())
+        memories = [leaf.access.memory for leaf in self._first]
+        self._overlaps = Overlaps((m for m in memories if isinstance(m, Buffer)), tensors_alias)
+        scalars = [self.agents[(core, "S")] for core, _ in self.agents]
+        own = np.zeros((len(scalars), self._bits), np.bool_)
+        for leaf, first in self._first.items():
+            own[self.agents[leaf.agent], first : first + leaf.bits] = True
+        made = np.zeros((len(self._groups), self._bits), np.bool_)
+        for row, group in zip(made, self._groups, strict=True):
+            row[[self._first[leaf] for leaf in group]] = True
+        moves = [self._moves(loop) for loop in self._loops]
+        rotating = [(number, d.counter) for number, d in enumerate(dependences) if d.counter is not None]
+        turning = [[number for number, counter in rotating if counter is loop.slot] for loop in self._loops]
+        steps = np.array(self._steps, np.int32).reshape(len(self._steps), 4)
+        # Of a flag with several slots each is set once at a time.
+        slots = [(d.events, 1 if d.events > 1 else max(1, d.distance)) for d in dependences]
+        ranges = len(set(self._ranges.values()))
+        self.order = Order(steps, scalars, own, made, moves, turning, slots, ranges)
 
-    def _trace(self, scenario: Scenario) -> Trace:
-        return Trace(self.program, scenario, self.agents, self.tensors_alias, self.relevant)
+    # --- the tree as steps
 
-    def by_chance(self, seed: int) -> Trace:
-        return self._trace(Scenario(0, (), seed=seed))
+    def _agent(self, agent: Agent) -> int:
+        self.agents.setdefault((agent[0], "S"), len(self.agents))
+        return self.agents.setdefault(agent, len(self.agents))
 
-    def repeated(self, dependences: Sequence[Dependence], traces: Sequence[Trace]) -> list[Dependence]:
-        """Those whose flags a run sets more than once: some of the traces, or one that goes to them wherever it can."""
-        found = {key for trace in traces for key in _set_twice(trace)}
-        around = blocks_around(self.program)
-        blocks = {id(d.block): frozenset(around[id(d.block)]) for d in dependences if id(d) not in found}
-        for toward in blocks.values():
-            for seed in range(1, TOWARD + 1):
-                found |= _set_twice(self._trace(Scenario(0, (), seed=seed, toward=toward)))
-        return [d for d in dependences if id(d) in found]
+    def _block(self, block: Block, grid: tuple[Loop, ...], around: tuple[Loop | While, ...]) -> None:
+        for node in block.nodes:
+            if isinstance(node, Instruction):
+                for agent in agents_of(node):
+                    self._steps.append((RUN, self._agent(agent), len(self._groups), 0))
+                    self._groups.append([self._leaf(agent, access, grid, around) for access in node.accesses])
+            elif isinstance(node, Flag):
+                if id(node.dependence) in self.flags:
+                    waiting = (node.target[0], "S") if node.dependence.crosses else node.target
+                    agent = node.source if node.set else waiting
+                    kind = SET if node.set else WAIT
+                    # Before and after the program slots count from the first one.
+                    slot = (node.slot or 0) % node.dependence.events
+                    self._steps.append((kind, self._agent(agent), self.flags[id(node.dependence)], slot))
+            elif isinstance(node, Barrier):
+                if id(node.dependence) in self.flags:
+                    agent = node.core, node.pipe
+                    self._steps.append((BARRIER, self._agent(agent), self.flags[id(node.dependence)], 0))
+            elif isinstance(node, Loop | While):
+                self._loop(node, grid, around)
+            elif isinstance(node, Branch):
+                self._branch(node, grid, around)
 
-    def traces(self) -> list[Trace]:
-        """Every scenario."""
-        traces = [self._trace(scenario) for scenario in scenarios(self.program)]
-        around = blocks_around(self.program)
-        places = {
-            node: frozenset(around[id(block)])
-            for block in blocks_in(self.program)
-            for node in block.nodes
-            if isinstance(node, Instruction)
-        }
-        visited = {node for trace in traces for node in trace.visited}
-        fruitless = 0  # how many in a row went nowhere new
-        for seed in range(1, MOST_CHANCES + 1 if len(traces) > 1 else 1):
-            before = self.relevant.ways_gone, len(visited)
-            unseen = [place for node, place in places.items() if node not in visited]
-            # Every other run goes where none was yet.
-            toward = unseen[seed // 2 % len(unseen)] if unseen and seed % 2 else frozenset()
-            traces.append(self._trace(Scenario(0, (), seed=seed, toward=toward)))
-            visited |= traces[-1].visited
-            fruitless = 0 if (self.relevant.ways_gone, len(visited)) > before else fruitless + 1
-            enough = fruitless >= PATIENCE and sum(len(trace.steps) for trace in traces) > ENOUGH
-            if seed >= CHANCES and enough and (not unseen or fruitless >= MOST_PATIENCE):
-                break
-        return traces
+    def _loop(self, node: Loop | While, grid: tuple[Loop, ...], around: tuple[Loop | While, ...]) -> None:
+        often = trips(node)
+        kind = ONE_TRIP if often == 1 else SOME_TRIPS if often else ANY_TRIPS
+        self._steps.append((LOOP, self._ranges.get(id(node), -1), len(self._loops), kind))
+        self._loops.append(node)
+        if isinstance(node, Loop) and node.independent:
+            grid = (*grid, node)
+        self._block(node.body, grid, around if node.internal else (*around, node))
+        self._steps.append((END, 0, 0, 0))
+
+    def _branch(self, node: Branch, grid: tuple[Loop, ...], around: tuple[Loop | While, ...]) -> None:
+        if node.certain or isinstance(node.condition, int):
+            self._block(node.then if node.certain or node.condition else node.otherwise, grid, around)
+            return
+        self._steps.append((BRANCH, 0, 0, 0))
+        self._block(node.then, grid, around)
+        self._steps.append((ELSE, 0, 0, 0))
+        self._block(node.otherwise, grid, around)
+        self._steps.append((END, 0, 0, 0))
+
+    def _leaf(self, agent: Agent, access: Access, grid: tuple[Loop, ...], around: tuple[Loop | While, ...]) -> Leaf:
+        tells = bool(access.region) or (access.group != 0 and not access.sums)
+        leaf = Leaf(agent, access, () if isinstance(access.memory, Buffer) else grid, around if tells else ())
+        if leaf not in self._first:
+            self._first[leaf] = self._bits
+            self._bits += leaf.bits
+        return leaf
+
+    def _moves(self, loop: Loop | While) -> list[tuple[int, list[int]]]:
+        """Which bits go how many places up at the end of an iteration."""
+        moves: dict[int, list[int]] = {}
+        for leaf, first in self._first.items():
+            for state in leaf.states():
+                bit, after = leaf.bit(state), leaf.bit(leaf.after(state, loop))
+                if after != bit:
+                    moves.setdefault(after - bit, []).append(first + bit)
+        return list(moves.items())
+
+    # --- what conflicts with what
+
+    def conflicts(self, alone: Buffer | None = None) -> Bools:
+        """For each group of accesses the bits that must not be pending where it is made. `alone`: those of a rotating
+        buffer if it had one slot, instead of all others."""
+        by_memory: dict[Buffer | str, list[Leaf]] = {}
+        for leaf in self._first:
+            by_memory.setdefault(self._overlaps.key(leaf.access.memory), []).append(leaf)
+        rows: dict[Leaf, list[int]] = {}
+        for later in self._first:
+            memory = later.access.memory
+            near = self._overlaps.near(memory) if alone is None else [alone] if memory is alone else []
+            rows[later] = [
+                self._first[earlier] + earlier.bit(state)
+                for other in near
+                for earlier in by_memory.get(other, ())
+                if earlier.access.write or later.access.write
+                for state in earlier.states()
+                if self._conflict(earlier, state, later, alone is not None)
+            ]
+        found = np.zeros((len(self._groups), self._bits), np.bool_)
+        for row, group in zip(found, self._groups, strict=True):
+            for leaf in group:
+                row[rows[leaf]] = True
+        return found
+
+    def _conflict(self, earlier: Leaf, state: State, later: Leaf, one_slot: bool) -> bool:
+        """Whether an access must come after another one that is pending."""
+        slot, time, ended = state
+        if ordered(earlier.agent, earlier.access, later.agent, later.access, time != SAME):
+            return False
+        if isinstance(earlier.access.memory, Buffer):
+            return _touch(earlier.access, 0 if one_slot else slot, later.access)
+        # Iterations of the grid do not concern each other.
+        shared = sum(one is other for one, other in zip(earlier.grid, later.grid, strict=False))
+        if len(earlier.grid) - ended < shared:
+            return False
+        known = bool(earlier.around) and earlier.around == later.around and time != LATER
+        return not (known and self._forms.apart(earlier.access, later.access, later.around, time == NEXT))
 
 
-def _add_agents(block: Block, agents: dict[Agent, int]) -> None:
-    for node in block.nodes:
-        if isinstance(node, Instruction):
-            for name in agents_of(node):
-                agents.setdefault(name, len(agents))
-                agents.setdefault((name[0], "S"), len(agents))
-        for inner in blocks_of(node):
-            _add_agents(inner, agents)
+def _touch(one: Access, slot: int, other: Access) -> bool:
+    """Whether accesses of buffers have a byte in common, the one of them in a slot counted from the other's."""
+    a, b = one.memory, other.memory
+    assert isinstance(a, Buffer) and isinstance(b, Buffer)
+    counters = [buffer.rotates.slot if buffer.rotates is not None else None for buffer in (a, b)]
+    pairs: Iterable[tuple[int, int]]
+    if a is b or (counters[0] is counters[1] is not None and a.slots == b.slots):
+        pairs = [((place + slot) % a.slots, place) for place in range(a.slots)]
+    else:
+        pairs = itertools.product(range(a.slots), range(b.slots))
+    for first, second in pairs:
+        begin, start = a.address + first * a.bytes, b.address + second * b.bytes
+        if begin + one.first < start + min(other.last, b.bytes) and start + other.first < begin + min(one.last, a.bytes):
+            return True
+    return False
+
+
+def idle_slots(ordering: Ordering, buffers: Sequence[Buffer]) -> set[Buffer]:
+    """The buffers whose second slot lets nothing overlap: with one slot all would be in order by the same flags."""
+    return {b for b in buffers if b.slots > 1 and ordering.order.holds(ordering.conflicts(b), [])}
+
+
+def shared_ranges(program: Block, forms: Forms) -> dict[int, int]:
+    """Numbers for the commonest ranges of loops that are the same all the time: such loops all run, or all do not."""
+    groups: dict[tuple[Operand, ...], list[Loop]] = {}
+    for node in nodes_of(program):
+        if isinstance(node, Loop) and not trips(node):
+            key = node.start, node.stop, node.step
+            if all(map(forms.fixed, key)):
+                groups.setdefault(key, []).append(node)
+    chosen = sorted(groups.values(), key=len, reverse=True)[:MOST_RANGES]
+    return {id(loop): number for number, group in enumerate(chosen) for loop in group}
+
+
+def repeated(program: Block, dependences: Sequence[Dependence]) -> list[Dependence]:
+    """Those whose flags may be set more than once: not what only the last tile does, that sticks out."""
+    often: set[int] = set()
+    forms = Forms(program)
+
+    def visit(block: Block, loops: tuple[Loop | While, ...]) -> None:
+        if loops:
+            often.add(id(block))
+        for node in block.nodes:
+            if isinstance(node, Loop | While):
+                visit(node.body, loops if trips(node) == 1 else (*loops, node))
+            elif isinstance(node, Branch):
+                visit(node.then, loops)
+                (loop,) = loops if len(loops) == 1 else (None,)
+                last = isinstance(loop, Loop) and forms.holds_before_last(node.condition, loop)
+                visit(node.otherwise, () if last else loops)
+
+    visit(program, ())
+    return [d for d in dependences if id(d.block) in often]

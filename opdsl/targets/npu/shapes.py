@@ -180,9 +180,7 @@ class Shapes:
 
             def move(indices: list[Operand], readable: Tile = readable, start: int = start) -> None:
                 target = [self.s.add(i, start) if a == axis else i for a, i in enumerate(indices)]
-                value = self.t.element(readable, indices)
-                number = float(value) if dtype.is_bool and isinstance(value, int) else value
-                self.t.store(result, target, number)
+                self.t.store(result, target, self.t.element(readable, indices))
 
             self.t.each(operand.shape, move)
             begin += operand.shape[axis]
@@ -196,8 +194,7 @@ class Shapes:
         result = self.t.new(t.f32 if dtype.is_bool else dtype, shape)
 
         def move(indices: list[Operand]) -> None:
-            value = self.t.element(readable, source(indices))
-            self.t.store(result, indices, float(value) if dtype.is_bool and isinstance(value, int) else value)
+            self.t.store(result, indices, self.t.element(readable, source(indices)))
 
         self.t.each(shape, move)
         return self.t.bits_of(result) if dtype.is_bool else result

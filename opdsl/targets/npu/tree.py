@@ -114,6 +114,7 @@ class While(Node):
     condition: Any
     body: Block = field(default_factory=Block)
     slots: ClassVar[int] = 1
+    slot: ClassVar[None] = None
     independent: ClassVar[bool] = False
     internal: ClassVar[bool] = False
 
