@@ -12,7 +12,7 @@ from opdsl.npu.program import Compute, Register
 from opdsl.runtime.launch import contiguous_request, lower_call
 from opdsl.targets.npu.compile import compile_kernel
 from opdsl.targets.npu.dependences import Dependence
-from opdsl.targets.npu.prune import Rehearsal
+from opdsl.targets.npu.prune import repeated
 from opdsl.targets.npu.target import NpuTarget
 from opdsl.targets.npu.tree import Barrier, Block, Branch, Flag, Loop, Node, Scalar, nodes_of
 
@@ -67,4 +67,4 @@ def test_what_only_the_last_tile_does_is_not_done_twice() -> None:
     compute = [Compute("sub", "i64", rest, (size, place)), Compute("ge", "i64", whole, (rest, 8))]
     branches = [Branch(any_way, sometimes), Branch(whole, Block(), last)]
     program = Block([Loop(place, 0, size, 8, Block([*(Scalar(c) for c in compute), *branches]))])
-    assert Rehearsal(program, found, False, {size: 0}).repeated(found, []) == found[:1]
+    assert repeated(program, found) == found[:1]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import opdsl as od
-from opdsl.runtime.cache import Cache
-from opdsl.targets.npu import kept, prune
-from opdsl.targets.npu.trace import Scenario
 
 
 @od.kernel
@@ -133,33 +129,27 @@ def bools_one_by_one(x: od.Tensor[od.bool, "A", "B", 4, "C"], y: od.Tensor[od.f3
         od.copy_out(od.where(t > least, t, least), y[i : i + 8, j : j + 17, :])
 
 
-def compare_bools_one_by_one(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    """Compiled anew, and not taken from the cache, where programs lie that the compiler made otherwise."""
-    monkeypatch.setattr(kept, "default_cache", lambda: Cache(cache))
-    kernel = od.kernel(bools_one_by_one.function)
+def test_each_way_of_a_copy_keeps_its_flags() -> None:
+    """A flag was taken out of a way that no sample run came to (fuzz programs 320027, 500131, 700064, 700205)."""
     x = np.random.default_rng(4).random((40, 30, 4, 5)) > 0.5
     found, wanted = np.zeros((2, 17, 30, 4), np.float32)
-    kernel(x, found, 0.3, target="npu:910b2")
-    kernel(x, wanted, 0.3, target="interp")
+    bools_one_by_one(x, found, 0.3, target="npu:910b2")
+    bools_one_by_one(x, wanted, 0.3, target="interp")
     np.testing.assert_array_equal(found, wanted)
 
 
-@pytest.mark.parametrize("way", [True, False])
-def test_flags_of_a_branch_that_no_run_in_the_mind_took_stay(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: bool
-) -> None:
-    """A flag between iterations counted as seen since it is set before the program (fuzz program 320027)."""
-    monkeypatch.setattr(prune, "scenarios", lambda program: [Scenario(2, (way,))])
-    compare_bools_one_by_one(monkeypatch, tmp_path)
+@od.kernel
+def joined_scalars(flag: od.bool, level: od.f32, y: od.Tensor[od.bool, 2]):
+    one = od.full((1,), flag)
+    od.copy_out(od.concat((one, one == level), 0), y)
 
 
-def test_carried_flags_that_no_run_in_the_mind_needed_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A flag between iterations counted as seen where its loop had run once (fuzz program 500131)."""
-    monkeypatch.setattr(prune, "scenarios", lambda program: [Scenario(1, (True,)), Scenario(1, (False,))])
-    monkeypatch.setattr(prune, "CHANCES", 0)
-    monkeypatch.setattr(prune, "MOST_CHANCES", 0)
-    monkeypatch.setattr(prune, "CONFIRMATIONS", 0)
-    compare_bools_one_by_one(monkeypatch, tmp_path)
+@pytest.mark.parametrize(("flag", "level"), [(True, -2.0), (False, 0.0), (True, 1.0)])
+def test_bools_that_are_arguments_are_numbers_in_a_tile(flag: bool, level: float) -> None:
+    """The bits of an integer were stored where a number was wanted (fuzz program 700082)."""
+    y = np.zeros(2, np.bool_)
+    joined_scalars(flag, level, y, target="npu:910b2")
+    assert y.tolist() == [flag, float(flag) == level]
 
 
 @od.kernel

@@ -1,8 +1,8 @@
 """What pipes surely know of each other when they set flags, whichever ways a program goes.
 
 A walk over the tree takes all ways at once: at the head of a loop and behind a branch only that counts as known which is
-known on each way there. So nothing hangs on which runs one thinks of, other than in `trace.py`. It tells which flags could
-be set again before they were waited for, and which may have one event.
+known on each way there. It tells which flags could be set again before they were waited for, and which may have
+one event.
 
 What is kept are *lags*: how many of the last waits for a flag a pipe does not know of. They say the same in each
 iteration, so that a loop is done when its body leaves them as they are. Slots are counted from the one of the iteration.
