@@ -141,7 +141,8 @@ def test_each_way_of_a_copy_keeps_its_flags() -> None:
 @od.kernel
 def joined_scalars(flag: od.bool, level: od.f32, y: od.Tensor[od.bool, 2]):
     one = od.full((1,), flag)
-    od.copy_out(od.concat((one, one == level), 0), y)
+    same = one == level
+    od.copy_out(od.concat((one, same), 0), y)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("flag", "level"), [(True, -2.0), (False, 0.0), (True, 1.0)])

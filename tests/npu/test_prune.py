@@ -17,7 +17,9 @@ UNKNOWN = Register("i64", "n")
 OTHER = Register("i64", "m")
 
 
-def on(pipe: str, reads: Sequence[Buffer | str] = (), writes: Sequence[Buffer | str] = (), place: object = None) -> Instruction:
+def on(
+    pipe: str, reads: Sequence[Buffer | str] = (), writes: Sequence[Buffer | str] = (), place: object = None
+) -> Instruction:
     """`place`: where it begins to touch 64 elements of tensors."""
     accesses = []
     for memories, write in ((reads, False), (writes, True)):
@@ -58,7 +60,7 @@ def test_what_a_third_pipe_passes_on_needs_no_flag() -> None:
 
 def test_what_only_one_way_passes_on_needs_a_flag() -> None:
     a, b, c = buffer(0), buffer(64), buffer(128)
-    nodes = [on("MTE2", (), [c]), on("V", [c], [b])]
+    nodes: list[Node] = [on("MTE2", (), [c]), on("V", [c], [b])]
     assert needed(on("MTE2", (), [a]), *nodes, on("MTE3", [b, a])) == ["MTE2->V 0", "V->MTE3 0"]
     way = Branch(UNKNOWN, Block(nodes))
     assert needed(on("MTE2", (), [a]), way, on("MTE3", [b, a])) == ["MTE2->MTE3 0", "MTE2->V 0", "V->MTE3 0"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from opdsl.ir.core import Kernel, Location, Op
@@ -12,7 +12,7 @@ from opdsl.npu.program import Program
 from opdsl.passes.pipeline import run_passes
 from opdsl.targets.base import Request
 from opdsl.targets.interp.errors import source_line
-from opdsl.targets.npu.dependences import Dependence, answer, chain, confine, find_dependences, insert_flags
+from opdsl.targets.npu.dependences import Agent, Dependence, answer, chain, confine, find_dependences, insert_flags
 from opdsl.targets.npu.emit import UNCHANGED, Mutation, OnlyOnVectorCore, emit
 from opdsl.targets.npu.events import number_events
 from opdsl.targets.npu.knowledge import Knowledge
@@ -56,6 +56,11 @@ def compile_kernel(request: Request, chip: Chip, record: dict[str, str] | None =
         try:
             kept = synchronise(lowered.program, dependences, request.may_alias)
         except NoFlagLeft as error:
+            # With one slot for what they pass each other the cores take turns, which needs fewer of them.
+            passed = {place for place, buffer in enumerate(buffers) if buffer.space == "WS" and buffer.slots > 1}
+            if passed:
+                single |= passed
+                continue
             tiles = f"{kernel.name} passes more tiles between the cube and the vector cores"
             line = source_line(error.location, kernel.source)
             help = "make the products in a loop that is not unrolled"
@@ -123,7 +128,7 @@ def synchronise(program: Block, dependences: Sequence[Dependence], tensors_alias
         kept, left = _pruned(program, [*(d for d in kept if id(d) not in without), *left], tensors_alias)
     if any(d.crosses for d in left):
         confine(program, [d for d in kept if d.crosses and d.distance])
-        left = number_events(kept, Knowledge(program, kept, Ordering(program, kept, tensors_alias).agents))
+        kept, left = _answered(program, kept, Ordering(program, kept, tensors_alias).agents)
     for dependence in left:
         if dependence.crosses:
             raise NoFlagLeft(dependence.before.location)
@@ -139,10 +144,17 @@ def _pruned(
     """The dependences that are needed, and those that answer them, with events; those of them for which there are none."""
     ordering = Ordering(program, dependences, tensors_alias)
     kept = prune(ordering, dependences)
-    open_ended = Knowledge(program, kept, ordering.agents).unanswered
+    return _answered(program, kept, ordering.agents)
+
+
+def _answered(
+    program: Block, kept: list[Dependence], agents: Mapping[Agent, int]
+) -> tuple[list[Dependence], list[Dependence]]:
+    """Adds the flags that keep others from being set too often, and numbers the events of all."""
+    open_ended = Knowledge(program, kept, agents).unanswered
     if open_ended:
         kept = [*kept, *answer(program, repeated(program, list(open_ended.values())))]
-    return kept, number_events(kept, Knowledge(program, kept, ordering.agents))
+    return kept, number_events(kept, Knowledge(program, kept, agents))
 
 
 def _clean(block: Block, kept: Set[int], replaced: Set[int]) -> None:

@@ -29,6 +29,7 @@ class Forms:
         self._read: set[Register] = set()
         self.loops: dict[Register, Loop] = {}
         self._found: dict[Register, Form | None] = {}
+        self._ways: dict[Register, object] = {}
         for node in nodes_of(program):
             if isinstance(node, Scalar):
                 self._made.setdefault(node.compute.result, []).append(node.compute)
@@ -67,6 +68,15 @@ class Forms:
         if value in self._read or value in self.loops or len(self._made.get(value, ())) > 1:
             return False
         return all(self.fixed(operand) for node in self._made.get(value, ()) for operand in node.operands)
+
+    def made_of(self, value: Operand) -> object:
+        """How a value is computed: the same for registers that are computed alike."""
+        if not isinstance(value, Register) or value in self._read or len(self._made.get(value, ())) != 1:
+            return value
+        if value not in self._ways:
+            (node,) = self._made[value]
+            self._ways[value] = node.name, node.dtype, *map(self.made_of, node.operands)
+        return self._ways[value]
 
     def apart(self, one: Access, later: Access, around: Sequence[Loop | While], gone_on: bool) -> bool:
         """Whether two accesses of one tensor in one iteration of the loops around them certainly have no element in
@@ -143,3 +153,22 @@ class Forms:
     def _maker(self, value: Operand) -> Compute | None:
         makers = self._made.get(value, []) if isinstance(value, Register) else []
         return makers[0] if len(makers) == 1 else None
+
+
+def trips(node: Loop | While) -> int:
+    """How often a loop surely runs: 0 where that is not known."""
+    if isinstance(node, Loop) and isinstance(node.start, int) and isinstance(node.stop, int) and isinstance(node.step, int):
+        return len(range(node.start, node.stop, node.step or 1))
+    return 0
+
+
+def shared_ranges(program: Block, forms: Forms, most: int) -> dict[int, int]:
+    """Numbers for the commonest ranges of loops that are the same all the time: such loops all run, or all do not."""
+    groups: dict[tuple[object, ...], list[Loop]] = {}
+    for node in nodes_of(program):
+        if isinstance(node, Loop) and not trips(node):
+            bounds = node.start, node.stop, node.step
+            if all(map(forms.fixed, bounds)):
+                groups.setdefault(tuple(map(forms.made_of, bounds)), []).append(node)
+    chosen = sorted(groups.values(), key=len, reverse=True)[:most]
+    return {id(loop): number for number, group in enumerate(chosen) for loop in group}

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from opdsl.npu.program import Register
 from opdsl.targets.npu.dependences import AHEAD, Agent, Dependence
+from opdsl.targets.npu.forms import trips
 from opdsl.targets.npu.tree import Block, Branch, Flag, Loop, Node, While, blocks_of
 
 MOST = AHEAD + 1  # a lag that counts as any above
@@ -246,10 +247,3 @@ class Knowledge:
 def _channel(dependence: Dependence) -> Channel:
     """Where the sets and waits of a flag come in order."""
     return dependence.source, dependence.target[0] if dependence.crosses else dependence.target
-
-
-def trips(node: Loop | While) -> int:
-    """How often a loop surely runs: 0 where that is not known."""
-    if isinstance(node, Loop) and isinstance(node.start, int) and isinstance(node.stop, int) and isinstance(node.step, int):
-        return len(range(node.start, node.stop, node.step or 1))
-    return 0

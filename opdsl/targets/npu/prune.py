@@ -17,10 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opdsl._npu_order import Order
-from opdsl.npu.program import Operand
 from opdsl.targets.npu.dependences import Agent, Dependence, Overlaps, agents_of, ordered
-from opdsl.targets.npu.forms import Forms
-from opdsl.targets.npu.knowledge import trips
+from opdsl.targets.npu.forms import Forms, shared_ranges, trips
 from opdsl.targets.npu.tree import (
     Access,
     Barrier,
@@ -31,7 +29,6 @@ from opdsl.targets.npu.tree import (
     Instruction,
     Loop,
     While,
-    nodes_of,
 )
 
 RUN, SET, WAIT, BARRIER, LOOP, BRANCH, ELSE, END = range(8)
@@ -43,8 +40,11 @@ Bools = NDArray[np.bool_]
 
 def prune(ordering: Ordering, dependences: Sequence[Dependence]) -> list[Dependence]:
     """Those of the dependences whose flags are in the tree that are needed."""
-    # Last ones first: what is outside of loops stays, what is in them goes.
-    missing = set(ordering.order.superfluous(ordering.conflicts(), [ordering.flags[id(d)] for d in reversed(dependences)]))
+    # Last ones first: what is outside of loops stays, what is in them goes. Between cores, of which flags there are few,
+    # first those that let an iteration overlap with none before.
+    candidates = list(reversed(dependences))
+    candidates.sort(key=lambda d: d.crosses and d.distance != 1)
+    missing = set(ordering.order.superfluous(ordering.conflicts(), [ordering.flags[id(d)] for d in candidates]))
     return [d for d in dependences if ordering.flags[id(d)] not in missing]
 
 
@@ -107,7 +107,7 @@ class Ordering:
         self._loops: list[Loop | While] = []
         self._steps: list[tuple[int, int, int, int]] = []
         self._forms = Forms(program)
-        self._ranges = shared_ranges(program, self._forms)
+        self._ranges = shared_ranges(program, self._forms, MOST_RANGES)
         self._block(program, (), ())
         memories = [leaf.access.memory for leaf in self._first]
         self._overlaps = Overlaps((m for m in memories if isinstance(m, Buffer)), tensors_alias)
@@ -255,18 +255,6 @@ def _touch(one: Access, slot: int, other: Access) -> bool:
 def idle_slots(ordering: Ordering, buffers: Sequence[Buffer]) -> set[Buffer]:
     """The buffers whose second slot lets nothing overlap: with one slot all would be in order by the same flags."""
     return {b for b in buffers if b.slots > 1 and ordering.order.holds(ordering.conflicts(b), [])}
-
-
-def shared_ranges(program: Block, forms: Forms) -> dict[int, int]:
-    """Numbers for the commonest ranges of loops that are the same all the time: such loops all run, or all do not."""
-    groups: dict[tuple[Operand, ...], list[Loop]] = {}
-    for node in nodes_of(program):
-        if isinstance(node, Loop) and not trips(node):
-            key = node.start, node.stop, node.step
-            if all(map(forms.fixed, key)):
-                groups.setdefault(key, []).append(node)
-    chosen = sorted(groups.values(), key=len, reverse=True)[:MOST_RANGES]
-    return {id(loop): number for number, group in enumerate(chosen) for loop in group}
 
 
 def repeated(program: Block, dependences: Sequence[Dependence]) -> list[Dependence]:
