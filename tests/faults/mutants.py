@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-
+from opdsl.npu.chip import Chip
 from opdsl.npu.emulator import Hazard, NpuRunError, run
 from opdsl.npu.program import Program
-from opdsl.runtime.launch import lower_call
-from opdsl.targets.base import Request
 from opdsl.targets.npu.compile import Compiled, compile_kernel
 from opdsl.targets.npu.dependences import Dependence
 from opdsl.targets.npu.running import Runnable, split_arguments
@@ -19,17 +15,6 @@ from opdsl.targets.npu.target import NpuTarget
 from opdsl.targets.npu.tree import Barrier, Block, Flag, Instruction, Node, blocks_of, instructions
 
 from .cases import Arguments, Case
-
-
-def unit_axis(array: np.ndarray[Any, Any]) -> int | None:
-    axes = [axis for axis, stride in enumerate(array.strides) if stride == array.itemsize]
-    return axes[-1] if axes else None
-
-
-def compiled_call(kernel: Any, arguments: Arguments, target: str, **constexprs: Any) -> Compiled:
-    ir = lower_call(kernel, arguments, constexprs)
-    axes = tuple(unit_axis(a) if isinstance(a, np.ndarray) else None for a in arguments)
-    return compile_kernel(Request(ir, axes), NpuTarget(target.partition(":")[2]).chip)
 
 
 @dataclass
@@ -94,13 +79,29 @@ def _flag_text(node: Flag | Barrier) -> str:
     return f"{'set' if node.set else 'wait'} {text}" + (f", slot {node.slot}" if node.slot is not None else "")
 
 
-def hazards(compiled: Compiled, program: Program, arguments: Arguments, seed: int = 0) -> list[Hazard]:
-    """What the emulator reports of one run."""
-    arrays, scalars = split_arguments(Runnable.of(compiled), arguments)
-    try:
-        return run(program, arrays, scalars, seed=seed, strict=False).hazards
-    except NpuRunError as error:
-        return error.hazards
+@dataclass(frozen=True)
+class Subject:
+    """A compiled kernel, the chip that runs it, and its arguments."""
+
+    compiled: Compiled
+    chip: Chip
+    sets: Sequence[Callable[[], Arguments]]
+
+    def hazards(self, program: Program, arguments: Arguments, seed: int = 0, values: bool = True) -> list[Hazard]:
+        """What the emulator reports of one run."""
+        arrays, scalars = split_arguments(Runnable.of(self.compiled), arguments)
+        try:
+            return run(
+                program, arrays, scalars, chip=self.chip, values=values, hazards=True, strict=False, seed=seed
+            ).hazards
+        except NpuRunError as error:
+            return error.hazards
+
+
+def with_blocks(chip: Chip, blocks: int) -> Chip:
+    """The chip with fewer cores, so that each has more to do; 0: as it is."""
+    share = min(chip.cores.values())
+    return replace(chip, cores={kind: count // share * blocks for kind, count in chip.cores.items()}) if blocks else chip
 
 
 @dataclass
@@ -118,15 +119,16 @@ def examine(
     case: Case, target: str, seeds: Sequence[int] = (0, 1, 2, 3), kinds: Sequence[str] = ("dependence", "flag", "slot")
 ) -> Findings:
     """Runs the kernel with all of its arguments on every schedule, and each mutant until it is noticed."""
-    compiled = compiled_call(case.kernel, case.sets[0](), target, **case.constexprs)
+    chip = NpuTarget(target.partition(":")[2]).chip
+    subject = Subject(compile_kernel(case.request, chip), with_blocks(chip, case.blocks), case.sets)
     found = Findings(f"{case.name} {target}")
     for number, make in enumerate(case.sets):
         for seed in seeds:
-            reports = hazards(compiled, compiled.program, make(), seed)
+            reports = subject.hazards(subject.compiled.program, make(), seed)
             found.false_alarms += [f"set {number}, seed {seed}: {report}" for report in reports]
-    for mutant in mutants(compiled, kinds):
+    for mutant in mutants(subject.compiled, kinds):
         found.counts[mutant.kind] = found.counts.get(mutant.kind, 0) + 1
-        noticed, named = _notice(compiled, mutant, case.sets)
+        noticed, named = _notice(subject, mutant)
         if not noticed:
             found.missed.append(mutant)
         elif not named:
@@ -134,14 +136,17 @@ def examine(
     return found
 
 
-def _notice(compiled: Compiled, mutant: Mutant, sets: Sequence[Callable[[], Arguments]]) -> tuple[bool, bool]:
+def _notice(subject: Subject, mutant: Mutant) -> tuple[bool, bool]:
+    """Whether a mutant is noticed, and at its pair. Races show without values, which takes less time; only what they do
+    not tell is looked for with values."""
     program = mutant.make()
     noticed = False
-    for make in sets:
-        reports = hazards(compiled, program, make())
-        noticed |= bool(reports)
-        if reports and (mutant.pair is None or any(_names(report, mutant.pair) for report in reports)):
-            return True, True
+    for values in (False, True):
+        for make in subject.sets:
+            reports = subject.hazards(program, make(), values=values)
+            noticed |= bool(reports)
+            if reports and (mutant.pair is None or any(_names(report, mutant.pair) for report in reports)):
+                return True, True
     return noticed, False
 
 

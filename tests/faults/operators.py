@@ -1,0 +1,107 @@
+"""The kernels that the library's operators launch, with the arguments that they launch them with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from opdsl.ops import launching, matmul_tiling, references, tiling
+from opdsl.ops.registry import OPERATORS, Call, Operator
+from support.checks import F16, F32
+from support.operators import arguments_of, calls_of
+
+from opdsl.lang.errors import ShapeError
+from opdsl.targets.base import Executable, Request, find_target
+from opdsl.targets.npu.target import NpuTarget
+
+from .cases import Arguments, Case
+
+BLOCKS = 1
+# Tiles of one size, so that calls of all shapes are of one specialisation, and small, so that each core has several.
+TILES = {
+    "FLAT": 512,
+    "GRID": ((None, (8, 64)),),
+    "TRANSPOSED": (16, 32),
+    "TRANSPOSED_UNALIGNED": (16, 32),
+    "LENGTHS": (64,),
+    "ROW_CHUNK": 256,
+    "COLUMN_CHUNK": 128,
+}
+PRODUCT = {"BM": 32, "BN": 32, "BK": 16}
+# Rows and columns; what has one dim has as many elements. None, one, less than a tile, many tiles, some of which stick out.
+SHAPES = ((0, 0), (1, 1), (7, 43), (131, 200), (128, 256), (100, 1000), (3, 1000))
+FORMS = ("neg", "add", "where")  # the operators whose arrays come in other shapes, too: one for each number of operands
+
+
+@dataclass
+class _Launches:
+    """The arguments that one specialised kernel was launched with, by operator."""
+
+    request: Request
+    operators: dict[str, None] = field(default_factory=dict)
+    sets: list[Arguments] = field(default_factory=list)
+
+
+def operator_cases(names: Sequence[str], target: str) -> Iterator[Case]:
+    """Each specialised kernel once, whichever of the operators launch it."""
+    found: dict[Any, _Launches] = {}
+    for name in names:
+        operator = OPERATORS[name]
+
+        def note(request: Request, arguments: Arguments, name: str = name) -> None:
+            key = (request.digest, request.unit_axes, request.may_alias)
+            launches = found.setdefault(key, _Launches(request))
+            launches.operators[name] = None
+            launches.sets.append(arguments)
+
+        with _recorded(note):
+            for call in _calls(operator):
+                with suppress(ShapeError):  # of nothing there is no maximum
+                    operator.function(*call.arguments, target=target, **call.keywords)
+    for number, launches in enumerate(found.values()):
+        title = f"{'/'.join(launches.operators)} {number} {launches.request.kernel.name}"
+        yield Case(title, launches.request, [lambda s=s: s for s in launches.sets], BLOCKS)  # type: ignore[misc]
+
+
+def _calls(operator: Operator) -> Iterator[Call]:
+    """Calls of all shapes; those of one dim as matrices and as blocks whose rows do not touch, too."""
+    dtype = F16 if operator.name == "matmul" else F32
+    for shape in SHAPES:
+        with patch.object(references, "split", lambda _, shape=shape: shape):
+            for call in calls_of(operator, dtype, shape[0] * shape[1]):
+                yield call
+                if operator.name in FORMS:
+                    for dims in (shape, (2, *shape, 3)):
+                        yield Call(*arguments_of(call, lambda a, dims=dims: _apart(a, dims)))
+
+
+def _apart(values: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """Values of one dim, over and over, as an array of a shape whose rows do not touch."""
+    parent = np.resize(values, (*shape[:-1], shape[-1] + 1))
+    return parent[..., :-1]
+
+
+@contextmanager
+def _recorded(note: Callable[[Request, Arguments], None]) -> Iterator[None]:
+    """Launches of operators on a chip are noted, and run by the interpreter."""
+
+    def compile_for(self: NpuTarget, request: Request) -> Executable:
+        interpreted = find_target("interp").compile(request)
+
+        def execute(arguments: Arguments) -> None:
+            note(request, tuple(arguments))
+            interpreted(arguments)
+
+        return execute
+
+    with (
+        patch.multiple(tiling, **TILES),
+        patch.object(matmul_tiling, "tile", lambda *_: PRODUCT),
+        patch.dict(launching._launches, clear=True),
+        patch.object(NpuTarget, "compile", compile_for),
+    ):
+        yield
