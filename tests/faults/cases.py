@@ -29,9 +29,7 @@ class Case:
     blocks: int = 0
 
 
-def _case(
-    name: str, kernel: Any, constexprs: Mapping[str, Any], sets: Sequence[Callable[[], Arguments]]
-) -> Case:
+def _case(name: str, kernel: Any, constexprs: Mapping[str, Any], sets: Sequence[Callable[[], Arguments]]) -> Case:
     arguments = sets[0]()
     axes = tuple(unit_axis(a) if isinstance(a, np.ndarray) else None for a in arguments)
     return Case(name, Request(lower_call(kernel, arguments, constexprs), axes), sets)

@@ -12,29 +12,26 @@ from opdsl.targets.npu.compile import Compiled, compile_kernel
 from opdsl.targets.npu.dependences import Dependence
 from opdsl.targets.npu.running import Runnable, split_arguments
 from opdsl.targets.npu.target import NpuTarget
-from opdsl.targets.npu.tree import Barrier, Block, Flag, Instruction, Node, blocks_of, instructions
+from opdsl.targets.npu.tree import Barrier, Block, Flag, blocks_of
 
 from .cases import Arguments, Case
+from .pairs import Pairs
 
 
 @dataclass
 class Mutant:
-    """A program with something missing. `pair`: the instructions, as (pipes, lines), that are not ordered any more."""
+    """A program with something missing."""
 
     kind: str  # "dependence", "flag", "slot"
     text: str
     make: Callable[[], Program]
-    pair: tuple[tuple[str, frozenset[int]], tuple[str, frozenset[int]]] | None = None
+    dependence: Dependence | None = None  # that nothing stands for any more
 
 
 def mutants(compiled: Compiled, kinds: Sequence[str] = ("dependence", "flag", "slot")) -> Iterator[Mutant]:
     if "dependence" in kinds:
         for dependence in compiled.dependences:
-            pair = (
-                (dependence.source[1], _lines(dependence.after)),
-                (dependence.target[1], _lines(dependence.before)),
-            )
-            yield Mutant("dependence", describe(dependence), lambda d=dependence: compiled.without(d), pair)  # type: ignore[misc]
+            yield Mutant("dependence", describe(dependence), lambda d=dependence: compiled.without(d), dependence)  # type: ignore[misc]
     if "flag" in kinds:
         for node in _orders(compiled.lowered.program):
             if isinstance(node, Barrier) and node.dependence is not None:
@@ -56,15 +53,6 @@ def _orders(block: Block) -> Iterator[Flag | Barrier]:
             yield from _orders(inner)
 
 
-def _lines(node: Node) -> frozenset[int]:
-    found = {node.location.line}
-    if isinstance(node, Instruction):
-        return frozenset(found)
-    for inner in blocks_of(node):
-        found |= {i.location.line for i in instructions(inner)}
-    return frozenset(found)
-
-
 def describe(dependence: Dependence) -> str:
     source, target = (" ".join(agent) for agent in (dependence.source, dependence.target))
     lines = f"line {dependence.after.location.line} -> line {dependence.before.location.line}"
@@ -81,11 +69,12 @@ def _flag_text(node: Flag | Barrier) -> str:
 
 @dataclass(frozen=True)
 class Subject:
-    """A compiled kernel, the chip that runs it, and its arguments."""
+    """A compiled kernel, the chip that runs it, its arguments, and the races that its flags prevent."""
 
     compiled: Compiled
     chip: Chip
     sets: Sequence[Callable[[], Arguments]]
+    pairs: Pairs
 
     def hazards(self, program: Program, arguments: Arguments, seed: int = 0, values: bool = True) -> list[Hazard]:
         """What the emulator reports of one run."""
@@ -100,8 +89,9 @@ class Subject:
 
 def with_blocks(chip: Chip, blocks: int) -> Chip:
     """The chip with fewer cores, so that each has more to do; 0: as it is."""
-    share = min(chip.cores.values())
-    return replace(chip, cores={kind: count // share * blocks for kind, count in chip.cores.items()}) if blocks else chip
+    most = min(chip.cores.values())
+    cores = {kind: count // most * (blocks or most) for kind, count in chip.cores.items()}
+    return replace(chip, cores=cores)
 
 
 @dataclass
@@ -120,13 +110,14 @@ def examine(
 ) -> Findings:
     """Runs the kernel with all of its arguments on every schedule, and each mutant until it is noticed."""
     chip = NpuTarget(target.partition(":")[2]).chip
-    subject = Subject(compile_kernel(case.request, chip), with_blocks(chip, case.blocks), case.sets)
+    compiled = compile_kernel(case.request, chip)
+    subject = Subject(compiled, with_blocks(chip, case.blocks), case.sets, Pairs(compiled, case.request.may_alias))
     found = Findings(f"{case.name} {target}")
     for number, make in enumerate(case.sets):
         for seed in seeds:
-            reports = subject.hazards(subject.compiled.program, make(), seed)
+            reports = subject.hazards(compiled.program, make(), seed)
             found.false_alarms += [f"set {number}, seed {seed}: {report}" for report in reports]
-    for mutant in mutants(subject.compiled, kinds):
+    for mutant in mutants(compiled, kinds):
         found.counts[mutant.kind] = found.counts.get(mutant.kind, 0) + 1
         noticed, named = _notice(subject, mutant)
         if not noticed:
@@ -145,17 +136,6 @@ def _notice(subject: Subject, mutant: Mutant) -> tuple[bool, bool]:
         for make in subject.sets:
             reports = subject.hazards(program, make(), values=values)
             noticed |= bool(reports)
-            if reports and (mutant.pair is None or any(_names(report, mutant.pair) for report in reports)):
+            if any(mutant.dependence is None or subject.pairs.fits(report, mutant.dependence) for report in reports):
                 return True, True
     return noticed, False
-
-
-def _names(report: Hazard, pair: tuple[tuple[str, frozenset[int]], tuple[str, frozenset[int]]]) -> bool:
-    """Whether a report is of a misuse, or of a race between instructions of the pair."""
-    if report.kind not in ("RAW", "WAR", "WAW"):
-        return True
-    ends = ((report.other_pipe, report.other_location.line), (report.pipe, report.location.line))
-    return any(
-        all(pipe == wanted and line in lines for (pipe, line), (wanted, lines) in zip(order, pair, strict=True))
-        for order in (ends, ends[::-1])
-    )

@@ -9,11 +9,12 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from opdsl.ops import launching, matmul_tiling, references, tiling
+from opdsl.ops import elementwise, launching, matmul_tiling, references, tiling
 from opdsl.ops.registry import OPERATORS, Call, Operator
 from support.checks import F16, F32
 from support.operators import arguments_of, calls_of
 
+from opdsl.ir.types import TensorType
 from opdsl.lang.errors import ShapeError
 from opdsl.targets.base import Executable, Request, find_target
 from opdsl.targets.npu.target import NpuTarget
@@ -22,7 +23,7 @@ from .cases import Arguments, Case
 
 BLOCKS = 1
 # Tiles of one size, so that calls of all shapes are of one specialisation, and small, so that each core has several.
-TILES = {
+TILES: dict[str, Any] = {
     "FLAT": 512,
     "GRID": ((None, (8, 64)),),
     "TRANSPOSED": (16, 32),
@@ -34,6 +35,7 @@ TILES = {
 PRODUCT = {"BM": 32, "BN": 32, "BK": 16}
 # Rows and columns; what has one dim has as many elements. None, one, less than a tile, many tiles, some of which stick out.
 SHAPES = ((0, 0), (1, 1), (7, 43), (131, 200), (128, 256), (100, 1000), (3, 1000))
+ENOUGH = 20_000  # elements of the largest array, so that loops run often
 FORMS = ("neg", "add", "where")  # the operators whose arrays come in other shapes, too: one for each number of operands
 
 
@@ -64,7 +66,34 @@ def operator_cases(names: Sequence[str], target: str) -> Iterator[Case]:
                     operator.function(*call.arguments, target=target, **call.keywords)
     for number, launches in enumerate(found.values()):
         title = f"{'/'.join(launches.operators)} {number} {launches.request.kernel.name}"
-        yield Case(title, launches.request, [lambda s=s: s for s in launches.sets], BLOCKS)  # type: ignore[misc]
+        sets = [*launches.sets, *_resized(launches)]
+        yield Case(title, launches.request, [lambda s=s: s for s in sets], BLOCKS)  # type: ignore[misc]
+
+
+def _resized(launches: _Launches) -> Iterator[Arguments]:
+    """The largest arguments, with each dim that the kernel does not know cut by one, and to nothing: the program must do
+    for what the operator does not launch it for, too. Where they are small, larger ones first."""
+    request = launches.request
+    dims = [p.type.dims if isinstance(p.type, TensorType) else () for p in request.kernel.parameters]
+    symbols = dict.fromkeys(d for own in dims for d in own if isinstance(d, str))
+    largest = max(launches.sets, key=lambda arguments: max(np.size(a) for a in arguments))
+    if not request.may_alias and max(np.size(a) for a in largest) < ENOUGH:
+        least = int(ENOUGH ** (1 / len(symbols)))
+        grown = [tuple(max(n, least) if isinstance(d, str) else n for d, n in zip(own, np.shape(a), strict=True)) for own, a in zip(dims, largest, strict=True)]
+        largest = [_of_shape(a, shape, axis) if shape else a for a, shape, axis in zip(largest, grown, request.unit_axes, strict=True)]
+        yield largest
+    for symbol in symbols:
+        for last in (-1, 0):
+            cuts = [tuple(slice(last if d == symbol else None) for d in own) for own in dims]
+            yield [argument[cut] if cut else argument for argument, cut in zip(largest, cuts, strict=True)]
+
+
+def _of_shape(array: np.ndarray[Any, Any], shape: tuple[int, ...], unit_axis: int | None) -> np.ndarray[Any, Any]:
+    """The values of an array, over and over, in an array of a shape; no neighbours where there is no unit axis."""
+    if unit_axis is None:
+        return np.resize(array, (*shape[:-1], 2 * shape[-1]))[..., ::2]
+    order = [*(a for a in range(len(shape)) if a != unit_axis), unit_axis]
+    return np.resize(array, [shape[a] for a in order]).transpose(np.argsort(order))
 
 
 def _calls(operator: Operator) -> Iterator[Call]:
@@ -76,7 +105,8 @@ def _calls(operator: Operator) -> Iterator[Call]:
                 yield call
                 if operator.name in FORMS:
                     for dims in (shape, (2, *shape, 3)):
-                        yield Call(*arguments_of(call, lambda a, dims=dims: _apart(a, dims)))
+                        arguments, keywords = arguments_of(call, lambda a, dims=dims: _apart(a, dims))
+                        yield Call(tuple(arguments), keywords)
 
 
 def _apart(values: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
@@ -101,6 +131,7 @@ def _recorded(note: Callable[[Request, Arguments], None]) -> Iterator[None]:
     with (
         patch.multiple(tiling, **TILES),
         patch.object(matmul_tiling, "tile", lambda *_: PRODUCT),
+        patch.dict(elementwise._calls, clear=True),
         patch.dict(launching._launches, clear=True),
         patch.object(NpuTarget, "compile", compile_for),
     ):

@@ -133,9 +133,13 @@ def synchronise(
     for dependence in left:
         if dependence.crosses:
             raise NoFlagLeft(dependence.before.location)
-    replaced = {id(d) for d in left}
-    kept = [d for d in kept if id(d) not in replaced]
-    _clean(program, {id(d) for d in kept}, replaced)
+    while left:  # what barriers of all pipes stand for; they make other flags superfluous, too
+        replaced = {id(d) for d in left}
+        kept = [d for d in kept if id(d) not in replaced]
+        _clean(program, {id(d) for d in kept}, replaced)
+        kept, traces = prune(program, kept, tensors_alias, least)
+        kept, left = _numbered(program, kept, traces, Rehearsal(program, kept, tensors_alias, least))
+    _clean(program, {id(d) for d in kept}, set())
     return kept, traces
 
 
@@ -156,7 +160,8 @@ def _clean(block: Block, kept: Set[int], replaced: Set[int]) -> None:
     for node in block.nodes:
         for inner in blocks_of(node):
             _clean(inner, kept, replaced)
-        if not isinstance(node, Flag | Barrier) or id(node.dependence) in kept:
+        stays = isinstance(node, Barrier) and node.dependence is None
+        if not isinstance(node, Flag | Barrier) or id(node.dependence) in kept or stays:
             nodes.append(node)
         elif isinstance(node, Flag) and id(node.dependence) in replaced and not node.set and node.slot is None:
             nodes.append(Barrier(node.target[0], "ALL", location=node.location))

@@ -165,7 +165,7 @@ def _encoded(trace: Trace, numbers: dict[int, int]) -> Encoded:
             continue
         if step.kind == "run":
             instructions.append((len(rows), step))
-        waiting = trace.waiting(dependence) if dependence is not None and step.kind == "wait" else -1
+        waiting = step.agent if dependence is None else trace.waiting(dependence) if step.kind == "wait" else -1
         rows.append((KINDS[step.kind], step.agent, flag, step.slot, waiting))
     return np.array(rows, np.int32).reshape(len(rows), 5), instructions
 

@@ -220,6 +220,8 @@ class Trace:
                 slot = 0
             kind = "set" if node.set else "wait"
             self.steps.append(Step(self.agents[agent], kind, {}, node.dependence, slot, node.slot is not None))
+        elif isinstance(node, Barrier) and node.pipe == "ALL":
+            self._wait_for_all(node.core)
         elif isinstance(node, Barrier):
             if (node.core, node.pipe) in self.agents:
                 self.steps.append(Step(self.agents[(node.core, node.pipe)], "barrier", {}, node.dependence))
@@ -244,6 +246,14 @@ class Trace:
                 self._turns.pop()
                 self._iterations[node] += 1
             self._forget(node)
+
+    def _wait_for_all(self, core: str) -> None:
+        """A barrier of all pipes: each tells the scalar unit, which tells them all."""
+        scalar = self.agents[(core, "S")]
+        pipes = [agent for name, agent in self.agents.items() if name[0] == core and agent != scalar]
+        for source, target in (*((pipe, scalar) for pipe in pipes), *((scalar, pipe) for pipe in pipes)):
+            self.steps.append(Step(source, "set"))
+            self.steps.append(Step(target, "wait"))
 
     def _wanted_way(self, node: Branch) -> bool:
         """The way to go at a branch; by chance, rather where no run went yet."""
