@@ -35,7 +35,8 @@ TILES: dict[str, Any] = {
 PRODUCT = {"BM": 32, "BN": 32, "BK": 16}
 # Rows and columns; what has one dim has as many elements. None, one, less than a tile, many tiles, some of which stick out.
 SHAPES = ((0, 0), (1, 1), (7, 43), (131, 200), (128, 256), (100, 1000), (3, 1000))
-ENOUGH = 20_000  # elements of the largest array, so that loops run often
+# Lengths that dims are given besides: each in turn LONG, the last two axes few or a tile and a bit, others few; an only one.
+TILE, FEW, LONG, LONGEST = 65, 3, 300, 5000
 FORMS = ("neg", "add", "where")  # the operators whose arrays come in other shapes, too: one for each number of operands
 
 
@@ -71,21 +72,23 @@ def operator_cases(names: Sequence[str], target: str) -> Iterator[Case]:
 
 
 def _resized(launches: _Launches) -> Iterator[Arguments]:
-    """The largest arguments, with each dim that the kernel does not know cut by one, and to nothing: the program must do
-    for what the operator does not launch it for, too. Where they are small, larger ones first."""
+    """The largest arguments with each dim that the kernel does not know cut by one, to nothing, and made long: the program
+    must do for what the operator does not launch it for, too."""
     request = launches.request
     dims = [p.type.dims if isinstance(p.type, TensorType) else () for p in request.kernel.parameters]
-    symbols = dict.fromkeys(d for own in dims for d in own if isinstance(d, str))
     largest = max(launches.sets, key=lambda arguments: max(np.size(a) for a in arguments))
-    if not request.may_alias and max(np.size(a) for a in largest) < ENOUGH:
-        least = int(ENOUGH ** (1 / len(symbols)))
-        grown = [tuple(max(n, least) if isinstance(d, str) else n for d, n in zip(own, np.shape(a), strict=True)) for own, a in zip(dims, largest, strict=True)]
-        largest = [_of_shape(a, shape, axis) if shape else a for a, shape, axis in zip(largest, grown, request.unit_axes, strict=True)]
-        yield largest
+    sizes = {d: n for own, a in zip(dims, largest, strict=True) for d, n in zip(own, np.shape(a), strict=True)}
+    symbols = [d for d in sizes if isinstance(d, str)]
     for symbol in symbols:
         for last in (-1, 0):
             cuts = [tuple(slice(last if d == symbol else None) for d in own) for own in dims]
             yield [argument[cut] if cut else argument for argument, cut in zip(largest, cuts, strict=True)]
+        for inner in () if request.may_alias else (FEW, TILE):
+            shape = {d: inner if any(d in own[-2:] for own in dims) else FEW for d in symbols}
+            shape[symbol] = LONG if len(symbols) > 1 else LONGEST
+            shapes = [tuple(shape.get(d, d) if isinstance(d, str) else d for d in own) for own in dims]
+            given = zip(largest, shapes, request.unit_axes, strict=True)
+            yield [_of_shape(argument, shape, axis) if shape else argument for argument, shape, axis in given]
 
 
 def _of_shape(array: np.ndarray[Any, Any], shape: tuple[int, ...], unit_axis: int | None) -> np.ndarray[Any, Any]:
