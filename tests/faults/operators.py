@@ -33,9 +33,10 @@ TILES: dict[str, Any] = {
     "COLUMN_CHUNK": 128,
 }
 PRODUCT = {"BM": 32, "BN": 32, "BK": 16}
-# Rows and columns; what has one dim has as many elements. None, one, less than a tile, many tiles, some of which stick out.
+# Rows and columns; what has one dim has as many elements. None, one, less than a tile, many tiles, some that stick out.
 SHAPES = ((0, 0), (1, 1), (7, 43), (131, 200), (128, 256), (100, 1000), (3, 1000))
-# Lengths that dims are given besides: each in turn LONG, the last two axes few or a tile and a bit, others few; an only one.
+LARGEST = 150_000  # elements of an array: what has more takes long, and tells nothing new
+# Lengths that dims are given besides: each in turn a long one, the last two axes few or a tile and a bit, others few.
 TILE, FEW, LONG, LONGEST = 65, 3, 300, 5000
 FORMS = ("neg", "add", "where")  # the operators whose arrays come in other shapes, too: one for each number of operands
 
@@ -56,6 +57,8 @@ def operator_cases(names: Sequence[str], target: str) -> Iterator[Case]:
         operator = OPERATORS[name]
 
         def note(request: Request, arguments: Arguments, name: str = name) -> None:
+            if max(np.size(argument) for argument in arguments) > LARGEST:
+                return
             key = (request.digest, request.unit_axes, request.may_alias)
             launches = found.setdefault(key, _Launches(request))
             launches.operators[name] = None
@@ -86,9 +89,9 @@ def _resized(launches: _Launches) -> Iterator[Arguments]:
         for inner in () if request.may_alias else (FEW, TILE):
             shape = {d: inner if any(d in own[-2:] for own in dims) else FEW for d in symbols}
             shape[symbol] = LONG if len(symbols) > 1 else LONGEST
-            shapes = [tuple(shape.get(d, d) if isinstance(d, str) else d for d in own) for own in dims]
+            shapes = [tuple(shape[d] if isinstance(d, str) else d for d in own) for own in dims]
             given = zip(largest, shapes, request.unit_axes, strict=True)
-            yield [_of_shape(argument, shape, axis) if shape else argument for argument, shape, axis in given]
+            yield [_of_shape(argument, own, axis) if own else argument for argument, own, axis in given]
 
 
 def _of_shape(array: np.ndarray[Any, Any], shape: tuple[int, ...], unit_axis: int | None) -> np.ndarray[Any, Any]:

@@ -119,39 +119,70 @@ def synchronise(
     """Adds the flags and barriers that are needed, and numbers their events. Gives the dependences that they are of,
     and the runs in the mind that show it."""
     insert_flags(program, dependences)
-    kept, traces = prune(program, dependences, tensors_alias, least)
-    kept, left = _numbered(program, kept, traces, Rehearsal(program, kept, tensors_alias, least))
+    order = _Order(program, tensors_alias, least)
+    order.keep(dependences)
+    left = order.number()
     if any(not d.crosses for d in left):
         # What loops that are chained wait for may make flags superfluous: those for which there are no events first.
-        chain(program, kept)
+        chain(program, order.kept)
         without = {id(d) for d in left}
-        kept, traces = prune(program, [*(d for d in kept if id(d) not in without), *left], tensors_alias, least)
-        kept, left = _numbered(program, kept, traces, Rehearsal(program, kept, tensors_alias, least))
+        order.keep([*(d for d in order.kept if id(d) not in without), *left])
+        left = order.number()
     if any(d.crosses for d in left):
-        confine(program, [d for d in kept if d.crosses and d.distance])
-        left = number_events(kept, Knowledge(program, kept, traces[0].agents))
+        confine(program, [d for d in order.kept if d.crosses and d.distance])
+        left = number_events(order.kept, order.knowledge(order.kept))
     for dependence in left:
         if dependence.crosses:
             raise NoFlagLeft(dependence.before.location)
     while left:  # what barriers of all pipes stand for; they make other flags superfluous, too
         replaced = {id(d) for d in left}
-        kept = [d for d in kept if id(d) not in replaced]
+        kept = [d for d in order.kept if id(d) not in replaced]
         _clean(program, {id(d) for d in kept}, replaced)
-        kept, traces = prune(program, kept, tensors_alias, least)
-        kept, left = _numbered(program, kept, traces, Rehearsal(program, kept, tensors_alias, least))
-    _clean(program, {id(d) for d in kept}, set())
-    return kept, traces
+        order.keep(kept)
+        left = order.number()
+    _clean(program, {id(d) for d in order.kept}, set())
+    return order.kept, order.traces
 
 
-def _numbered(
-    program: Block, kept: list[Dependence], traces: Sequence[Trace], rehearsal: Rehearsal
-) -> tuple[list[Dependence], list[Dependence]]:
-    """The dependences with those that answer them, and those of them for which there are no events."""
-    agents = traces[0].agents
-    open_ended = Knowledge(program, kept, agents).unanswered
-    if open_ended:
-        kept = [*kept, *answer(program, rehearsal.repeated(list(open_ended.values()), traces))]
-    return kept, number_events(kept, Knowledge(program, kept, agents))
+class _Order:
+    """The dependences that are needed, and the runs in the mind that show it."""
+
+    def __init__(self, program: Block, tensors_alias: bool, least: Mapping[Register, int]) -> None:
+        self.program = program
+        self.tensors_alias = tensors_alias
+        self.least = least
+        self.kept: list[Dependence] = []
+        self.traces: list[Trace] = []
+
+    def keep(self, dependences: Sequence[Dependence], fixed: Sequence[Dependence] = ()) -> None:
+        """Keeps those of the dependences that are needed, and those that are needed for something else."""
+        self.kept, self.traces = prune(self.program, dependences, self.tensors_alias, self.least, fixed)
+
+    def knowledge(self, dependences: Sequence[Dependence]) -> Knowledge:
+        return Knowledge(self.program, dependences, self.traces[0].agents)
+
+    def number(self) -> list[Dependence]:
+        """Adds answers, and numbers events; gives the dependences for which there are none."""
+        open_ended = self.knowledge(self.kept).unanswered
+        if open_ended:
+            rehearsal = Rehearsal(self.program, self.kept, self.tensors_alias, self.least)
+            self._answer(rehearsal.repeated(list(open_ended.values()), self.traces))
+        return number_events(self.kept, self.knowledge(self.kept))
+
+    def _answer(self, repeated: Sequence[Dependence]) -> None:
+        """Adds answers, without those that others make superfluous, and takes out what they make superfluous."""
+        answers = answer(self.program, repeated)
+        if not answers:
+            return
+        never = set(self.knowledge([*self.kept, *answers]).unanswered)  # that are set only once
+        for one in list(answers):
+            others = [d for d in answers if d is not one]
+            if others and set(self.knowledge([*self.kept, *others]).unanswered) <= never:
+                answers = others
+        before, traces = [*self.kept, *answers], self.traces
+        self.keep(before, [*answers, *repeated])
+        if not set(self.knowledge(self.kept).unanswered) <= never:
+            self.kept, self.traces = before, traces
 
 
 def _clean(block: Block, kept: Set[int], replaced: Set[int]) -> None:

@@ -34,9 +34,14 @@ TOWARD = 4  # runs that go where a flag is set, to see whether it can be set twi
 
 
 def prune(
-    program: Block, dependences: Sequence[Dependence], tensors_alias: bool, least: Mapping[Register, int]
+    program: Block,
+    dependences: Sequence[Dependence],
+    tensors_alias: bool,
+    least: Mapping[Register, int],
+    fixed: Sequence[Dependence] = (),
 ) -> tuple[list[Dependence], list[Trace]]:
-    """Those of the dependences whose flags are in the tree that are needed, and the scenarios that show it."""
+    """Those of the dependences whose flags are in the tree that are needed, and the scenarios that show it. `fixed`: those
+    of them that are needed for something else."""
     rehearsal = Rehearsal(program, dependences, tensors_alias, least)
     traces = rehearsal.traces()
     numbers = _numbers(dependences)
@@ -45,9 +50,11 @@ def prune(
     if not all(held):
         # A scenario asks for more than the dependences say: it cannot tell which of them are needed.
         return list(dependences), [trace for trace, holds in zip(traces, held, strict=True) if holds]
+    stay = {numbers[id(d)] for d in fixed}
     seed = MOST_CHANCES
     for _ in range(MOST_COUNTEREXAMPLES):
-        missing = set(runs.superfluous(_candidates(program, dependences, traces, numbers)))
+        candidates = _candidates(program, dependences, traces, numbers)
+        missing = set(runs.superfluous([number for number in candidates if number not in stay]))
         kept = [d for d in dependences if numbers[id(d)] not in missing]
         counterexample: Trace | None = None
         steps = 0
