@@ -95,7 +95,15 @@ void Machine::check_hazards(Core& core, int pipe, const Entry& entry, const Effe
   now.index = state.index;
   now.agent = uint16_t(core.index * PIPES + pipe);
   const int32_t location = entry.word->location;
-  for (const Touch& touch : touches_) {
+  // What an instruction reads stands for what its pipe read there before: where it writes there, too, that is looked at first.
+  Span reads[SPACES];
+  for (const Touch& touch : touches_)
+    if (!touch.write && touch.space < SPACES) reads[touch.space].add(touch.begin, touch.end);
+  for (size_t turn = 0; turn < 2 * touches_.size(); ++turn) {
+    const bool looks = turn < touches_.size();
+    const Touch& touch = touches_[looks ? turn : turn - touches_.size()];
+    const bool in_place = touch.write && touch.space < SPACES && reads[touch.space].meets(touch.begin, touch.end);
+    if (looks && !in_place) continue;
     now.write = touch.write;
     now.atomic = touch.space >= GM && touch.write ? entry.atomic : 0;
     const auto known = [&](const Record& record) {
@@ -148,7 +156,10 @@ void Machine::check_hazards(Core& core, int pipe, const Entry& entry, const Effe
         }
       }
     } else {
-      core.shadow[touch.space].access(touch.begin, touch.end, now, known, conflict);
+      Shadow& shadow = core.shadow[touch.space];
+      if (looks) shadow.look(touch.begin, touch.end, now, known, conflict);
+      else if (in_place) shadow.access(touch.begin, touch.end, now, known, [](const Record&) {});
+      else shadow.access(touch.begin, touch.end, now, known, conflict);
     }
   }
 }

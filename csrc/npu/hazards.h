@@ -1,6 +1,7 @@
 // Which instructions are known to be done before which: vector clocks of pipes, and who touched which bytes last.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
@@ -49,6 +50,17 @@ struct Knowledge {
   }
 };
 
+// From the first to the last of some bytes.
+struct Span {
+  int64_t begin = INT64_MAX, end = INT64_MIN;
+
+  void add(int64_t first, int64_t last) {
+    begin = std::min(begin, first);
+    end = std::max(end, last);
+  }
+  bool meets(int64_t first, int64_t last) const { return first < end && begin < last; }
+};
+
 struct Record {
   uint32_t index = 0;  // of the instruction on its pipe; 0: none
   uint32_t mask = 0;   // bytes of the cell
@@ -73,16 +85,31 @@ class Shadow {
   template <class Known, class Conflict>
   void access(int64_t begin, int64_t end, Record now, const Known& known, const Conflict& conflict) {
     for (int64_t cell = begin / kCell; cell * kCell < end; ++cell) {
-      const int64_t base = cell * kCell;
-      uint32_t mask = 0xFFFFFFFFu;
-      if (begin > base) mask &= 0xFFFFFFFFu << (begin - base);
-      if (end < base + kCell) mask &= 0xFFFFFFFFu >> (base + kCell - end);
-      now.mask = mask;
+      now.mask = mask_of(cell * kCell, begin, end);
       touch(cell, now, known, conflict);
     }
   }
 
+  // Calls conflict(record) for each access to bytes [begin, end) that is not known to be done before, and notes nothing.
+  template <class Known, class Conflict>
+  void look(int64_t begin, int64_t end, Record now, const Known& known, const Conflict& conflict) {
+    for (int64_t at = begin / kCell; at * kCell < end; ++at) {
+      now.mask = mask_of(at * kCell, begin, end);
+      const Cell& cell = cells_[at];
+      for (uint8_t i = 0; i < cell.used; ++i) compare(cell.records[i], now, known, conflict);
+      if (cell.more)
+        for (const Record& record : overflow_[at]) compare(record, now, known, conflict);
+    }
+  }
+
  private:
+  static uint32_t mask_of(int64_t base, int64_t begin, int64_t end) {
+    uint32_t mask = 0xFFFFFFFFu;
+    if (begin > base) mask &= 0xFFFFFFFFu << (begin - base);
+    if (end < base + kCell) mask &= 0xFFFFFFFFu >> (base + kCell - end);
+    return mask;
+  }
+
   template <class Known, class Conflict>
   void touch(int64_t at, const Record& now, const Known& known, const Conflict& conflict) {
     Cell& cell = cells_[at];
@@ -111,11 +138,17 @@ class Shadow {
     }
   }
 
+  template <class Known, class Conflict>
+  static void compare(const Record& record, const Record& now, const Known& known, const Conflict& conflict) {
+    const bool atomic = record.atomic && record.atomic == now.atomic;
+    if ((record.mask & now.mask) && (record.write || now.write) && !atomic && !known(record)) conflict(record);
+  }
+
   // Reports a conflict; says whether a record is still needed, and takes out of it the bytes that are not.
   template <class Known, class Conflict>
   bool keep(Record& record, const Record& now, const Known& known, const Conflict& conflict) {
     if (!(record.mask & now.mask)) return true;
-    if ((record.write || now.write) && !(record.atomic && now.atomic && record.atomic == now.atomic) && !known(record)) conflict(record);
+    compare(record, now, known, conflict);
     // A write stands for all before it; a read for those of its own pipe.
     if ((now.write && !(now.atomic && record.agent != now.agent)) || (!record.write && record.agent == now.agent)) record.mask &= ~now.mask;
     return record.mask != 0;

@@ -20,7 +20,7 @@ namespace {
 using Array = py::array_t<int32_t, py::array::c_style | py::array::forcecast>;
 using Flags = py::array_t<bool, py::array::c_style | py::array::forcecast>;
 
-enum Kind { kRun, kSet, kWait, kBarrier, kLoop, kBranch, kElse, kEnd, kKinds };
+enum Kind { kRun, kSet, kWait, kBarrier, kBarrierOfAll, kLoop, kBranch, kElse, kEnd, kKinds };
 enum Trips { kAnyTrips, kOneTrip, kSomeTrips };
 
 struct Step {
@@ -178,8 +178,9 @@ class Order {
       events_.push_back(0);
       for (const Step& step : order.steps_) {
         const bool flag = step.kind >= kSet && step.kind <= kBarrier && !missing[size_t(step.what)];
+        const bool all = step.kind == kBarrierOfAll;
         const bool turn = step.kind == kLoop && order.turns_[size_t(step.what)].changes();
-        events_.push_back(events_.back() + (flag || turn));
+        events_.push_back(events_.back() + (flag || all || turn));
       }
     }
 
@@ -262,9 +263,27 @@ class Order {
       }
     }
 
+    // Each pipe of a core tells the scalar unit what it knows and has done, which tells them all.
+    void all_known(size_t scalar, State& state) const {
+      const size_t words = order_.words_;
+      uint64_t* told = &state.words[scalar * words];
+      for (size_t agent = 0; agent < order_.scalars_.size(); ++agent) {
+        if (size_t(order_.scalars_[agent]) != scalar || agent == scalar) continue;
+        for (size_t i = 0; i < words; ++i) told[i] &= state.words[agent * words + i] & ~order_.own_[agent][i];
+      }
+      for (size_t agent = 0; agent < order_.scalars_.size(); ++agent) {
+        if (size_t(order_.scalars_[agent]) != scalar || agent == scalar) continue;
+        for (size_t i = 0; i < words; ++i) state.words[agent * words + i] &= told[i] & ~order_.own_[scalar][i];
+      }
+    }
+
     bool single(const Step& step, State& state) const {
       const auto agent = size_t(step.agent), what = size_t(step.what), scalar = size_t(order_.scalars_[agent]);
       const size_t words = order_.words_;
+      if (step.kind == kBarrierOfAll) {
+        all_known(scalar, state);
+        return true;
+      }
       if (step.kind != kRun && missing_[what]) return true;
       uint64_t* pending = &state.words[agent * words];
       if (scalar != agent) {
@@ -331,9 +350,9 @@ class Order {
     std::vector<size_t> open;
     for (py::ssize_t i = 0; i < table.shape(0); ++i) {
       Step step{int32_t(within(rows(i, 0), kKinds)), rows(i, 1), rows(i, 2), rows(i, 3), -1, -1};
-      if (step.kind <= kBarrier) {
+      if (step.kind <= kBarrierOfAll) {
         within(step.agent, scalars_.size());
-        within(step.what, step.kind == kRun ? made_.size() : flags_);
+        if (step.kind != kBarrierOfAll) within(step.what, step.kind == kRun ? made_.size() : flags_);
         if (step.kind == kSet || step.kind == kWait) within(step.more, slots_[size_t(step.what)]);
       } else if (step.kind == kLoop || step.kind == kBranch) {
         if (step.kind == kLoop) within(step.what, turns_.size());

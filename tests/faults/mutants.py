@@ -3,53 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-
+from opdsl.npu.chip import Chip
 from opdsl.npu.emulator import Hazard, NpuRunError, run
 from opdsl.npu.program import Program
-from opdsl.runtime.launch import lower_call
-from opdsl.targets.base import Request
 from opdsl.targets.npu.compile import Compiled, compile_kernel
 from opdsl.targets.npu.dependences import Dependence
 from opdsl.targets.npu.running import Runnable, split_arguments
 from opdsl.targets.npu.target import NpuTarget
-from opdsl.targets.npu.tree import Barrier, Block, Flag, Instruction, Node, blocks_of, instructions
+from opdsl.targets.npu.tree import Barrier, Block, Flag, blocks_of
 
 from .cases import Arguments, Case
-
-
-def unit_axis(array: np.ndarray[Any, Any]) -> int | None:
-    axes = [axis for axis, stride in enumerate(array.strides) if stride == array.itemsize]
-    return axes[-1] if axes else None
-
-
-def compiled_call(kernel: Any, arguments: Arguments, target: str, **constexprs: Any) -> Compiled:
-    ir = lower_call(kernel, arguments, constexprs)
-    axes = tuple(unit_axis(a) if isinstance(a, np.ndarray) else None for a in arguments)
-    return compile_kernel(Request(ir, axes), NpuTarget(target.partition(":")[2]).chip)
+from .pairs import Pairs
 
 
 @dataclass
 class Mutant:
-    """A program with something missing. `pair`: the instructions, as (pipes, lines), that are not ordered any more."""
+    """A program with something missing."""
 
     kind: str  # "dependence", "flag", "slot"
     text: str
     make: Callable[[], Program]
-    pair: tuple[tuple[str, frozenset[int]], tuple[str, frozenset[int]]] | None = None
+    dependence: Dependence | None = None  # that nothing stands for any more
 
 
 def mutants(compiled: Compiled, kinds: Sequence[str] = ("dependence", "flag", "slot")) -> Iterator[Mutant]:
     if "dependence" in kinds:
         for dependence in compiled.dependences:
-            pair = (
-                (dependence.source[1], _lines(dependence.after)),
-                (dependence.target[1], _lines(dependence.before)),
-            )
-            yield Mutant("dependence", describe(dependence), lambda d=dependence: compiled.without(d), pair)  # type: ignore[misc]
+            yield Mutant("dependence", describe(dependence), lambda d=dependence: compiled.without(d), dependence)  # type: ignore[misc]
     if "flag" in kinds:
         for node in _orders(compiled.lowered.program):
             if isinstance(node, Barrier) and node.dependence is not None:
@@ -71,15 +53,6 @@ def _orders(block: Block) -> Iterator[Flag | Barrier]:
             yield from _orders(inner)
 
 
-def _lines(node: Node) -> frozenset[int]:
-    found = {node.location.line}
-    if isinstance(node, Instruction):
-        return frozenset(found)
-    for inner in blocks_of(node):
-        found |= {i.location.line for i in instructions(inner)}
-    return frozenset(found)
-
-
 def describe(dependence: Dependence) -> str:
     source, target = (" ".join(agent) for agent in (dependence.source, dependence.target))
     lines = f"line {dependence.after.location.line} -> line {dependence.before.location.line}"
@@ -94,13 +67,31 @@ def _flag_text(node: Flag | Barrier) -> str:
     return f"{'set' if node.set else 'wait'} {text}" + (f", slot {node.slot}" if node.slot is not None else "")
 
 
-def hazards(compiled: Compiled, program: Program, arguments: Arguments, seed: int = 0) -> list[Hazard]:
-    """What the emulator reports of one run."""
-    arrays, scalars = split_arguments(Runnable.of(compiled), arguments)
-    try:
-        return run(program, arrays, scalars, seed=seed, strict=False).hazards
-    except NpuRunError as error:
-        return error.hazards
+@dataclass(frozen=True)
+class Subject:
+    """A compiled kernel, the chip that runs it, its arguments, and the races that its flags prevent."""
+
+    compiled: Compiled
+    chip: Chip
+    sets: Sequence[Callable[[], Arguments]]
+    pairs: Pairs
+
+    def hazards(self, program: Program, arguments: Arguments, seed: int = 0, values: bool = True) -> list[Hazard]:
+        """What the emulator reports of one run."""
+        arrays, scalars = split_arguments(Runnable.of(self.compiled), arguments)
+        try:
+            return run(
+                program, arrays, scalars, chip=self.chip, values=values, hazards=True, strict=False, seed=seed
+            ).hazards
+        except NpuRunError as error:
+            return error.hazards
+
+
+def with_blocks(chip: Chip, blocks: int) -> Chip:
+    """The chip with fewer cores, so that each has more to do; 0: as it is."""
+    most = min(chip.cores.values())
+    cores = {kind: count // most * (blocks or most) for kind, count in chip.cores.items()}
+    return replace(chip, cores=cores)
 
 
 @dataclass
@@ -118,15 +109,17 @@ def examine(
     case: Case, target: str, seeds: Sequence[int] = (0, 1, 2, 3), kinds: Sequence[str] = ("dependence", "flag", "slot")
 ) -> Findings:
     """Runs the kernel with all of its arguments on every schedule, and each mutant until it is noticed."""
-    compiled = compiled_call(case.kernel, case.sets[0](), target, **case.constexprs)
+    chip = NpuTarget(target.partition(":")[2]).chip
+    compiled = compile_kernel(case.request, chip)
+    subject = Subject(compiled, with_blocks(chip, case.blocks), case.sets, Pairs(compiled, case.request.may_alias))
     found = Findings(f"{case.name} {target}")
     for number, make in enumerate(case.sets):
         for seed in seeds:
-            reports = hazards(compiled, compiled.program, make(), seed)
+            reports = subject.hazards(compiled.program, make(), seed)
             found.false_alarms += [f"set {number}, seed {seed}: {report}" for report in reports]
     for mutant in mutants(compiled, kinds):
         found.counts[mutant.kind] = found.counts.get(mutant.kind, 0) + 1
-        noticed, named = _notice(compiled, mutant, case.sets)
+        noticed, named = _notice(subject, mutant)
         if not noticed:
             found.missed.append(mutant)
         elif not named:
@@ -134,23 +127,15 @@ def examine(
     return found
 
 
-def _notice(compiled: Compiled, mutant: Mutant, sets: Sequence[Callable[[], Arguments]]) -> tuple[bool, bool]:
+def _notice(subject: Subject, mutant: Mutant) -> tuple[bool, bool]:
+    """Whether a mutant is noticed, and at its pair. Races show without values, which takes less time; only what they do
+    not tell is looked for with values."""
     program = mutant.make()
     noticed = False
-    for make in sets:
-        reports = hazards(compiled, program, make())
-        noticed |= bool(reports)
-        if reports and (mutant.pair is None or any(_names(report, mutant.pair) for report in reports)):
-            return True, True
+    for values in (False, True):
+        for make in subject.sets:
+            reports = subject.hazards(program, make(), values=values)
+            noticed |= bool(reports)
+            if any(mutant.dependence is None or subject.pairs.fits(report, mutant.dependence) for report in reports):
+                return True, True
     return noticed, False
-
-
-def _names(report: Hazard, pair: tuple[tuple[str, frozenset[int]], tuple[str, frozenset[int]]]) -> bool:
-    """Whether a report is of a misuse, or of a race between instructions of the pair."""
-    if report.kind not in ("RAW", "WAR", "WAW"):
-        return True
-    ends = ((report.other_pipe, report.other_location.line), (report.pipe, report.location.line))
-    return any(
-        all(pipe == wanted and line in lines for (pipe, line), (wanted, lines) in zip(order, pair, strict=True))
-        for order in (ends, ends[::-1])
-    )

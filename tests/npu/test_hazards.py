@@ -52,6 +52,24 @@ def test_queues_make_correct_programs(chip, depth):
     np.testing.assert_array_equal(y, 2 * x)
 
 
+@pytest.mark.parametrize("chip", ["910b2", "910a"])
+def test_what_an_instruction_reads_does_not_hide_an_earlier_read_from_its_write(chip):
+    def program(barrier):
+        k = npu.Builder("in_place", chip)
+        with k.code("aiv" if chip == "910b2" else "core"):
+            a, b = k.allocate("UB", 256, "f32", "a"), k.allocate("UB", 256, "f32", "b")
+            k.duplicate(a, 1.0)
+            k.pipe_barrier("V")
+            k.muls(b, a, 2.0)
+            if barrier:
+                k.pipe_barrier("V")
+            k.muls(a, a, 3.0)
+        return k.finish()
+
+    assert found(program(False), []) == {"WAR"}
+    assert not hazards(program(True), [])
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("flag, kind", [("MTE2_V", "RAW"), ("V_MTE2", "WAR"), ("V_MTE3", "RAW"), ("MTE3_V", "WAR")])
 def test_a_missing_pair_of_flags_is_a_race(flag, kind, seed):

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from opdsl.ir.core import Kernel, Location, Op
+from opdsl.ir.core import Kernel, Op
 from opdsl.lang.errors import CompileError
 from opdsl.npu.chip import Chip
 from opdsl.npu.program import Program
 from opdsl.passes.pipeline import run_passes
 from opdsl.targets.base import Request
 from opdsl.targets.interp.errors import source_line
-from opdsl.targets.npu.dependences import Agent, Dependence, answer, chain, confine, find_dependences, insert_flags
+from opdsl.targets.npu.dependences import Dependence, find_dependences
 from opdsl.targets.npu.emit import UNCHANGED, Mutation, OnlyOnVectorCore, emit
-from opdsl.targets.npu.events import number_events
-from opdsl.targets.npu.knowledge import Knowledge
 from opdsl.targets.npu.lowering import Choices, Lowered, Lowering, NeedsSingleCore
 from opdsl.targets.npu.placement import DoesNotFit, Lifetime, explain, find_lifetimes, place
-from opdsl.targets.npu.prune import Ordering, idle_slots, prune, repeated
-from opdsl.targets.npu.tree import Barrier, Block, Buffer, Flag, Node, blocks_of, empty_dead_ways
+from opdsl.targets.npu.prune import Ordering, idle_slots
+from opdsl.targets.npu.synchronise import NoFlagLeft, synchronise
+from opdsl.targets.npu.tree import Barrier, Buffer, Flag, empty_dead_ways
 
 CHOICES = (Choices(2, True), Choices(1, True), Choices(1, False))
 
@@ -107,64 +106,3 @@ def _placed(
             failed = error
     assert failed is not None
     raise explain(failed, kernel.name, kernel.source, chip.name)
-
-
-class NoFlagLeft(Exception):
-    """Raised where there are not enough flags between cores."""
-
-    def __init__(self, location: Location) -> None:
-        super().__init__()
-        self.location = location
-
-
-def synchronise(program: Block, dependences: Sequence[Dependence], tensors_alias: bool) -> list[Dependence]:
-    """Adds the flags and barriers that are needed, and numbers their events. Gives the dependences that they are of."""
-    insert_flags(program, dependences)
-    kept, left = _pruned(program, dependences, tensors_alias)
-    if any(not d.crosses for d in left):
-        # What loops that are chained wait for may make flags superfluous: those for which there are no events first.
-        chain(program, kept)
-        without = {id(d) for d in left}
-        kept, left = _pruned(program, [*(d for d in kept if id(d) not in without), *left], tensors_alias)
-    if any(d.crosses for d in left):
-        confine(program, [d for d in kept if d.crosses and d.distance])
-        kept, left = _answered(program, kept, Ordering(program, kept, tensors_alias).agents)
-    for dependence in left:
-        if dependence.crosses:
-            raise NoFlagLeft(dependence.before.location)
-    replaced = {id(d) for d in left}
-    kept = [d for d in kept if id(d) not in replaced]
-    _clean(program, {id(d) for d in kept}, replaced)
-    return kept
-
-
-def _pruned(
-    program: Block, dependences: Sequence[Dependence], tensors_alias: bool
-) -> tuple[list[Dependence], list[Dependence]]:
-    """The dependences that are needed, and those that answer them, with events; those of them for which there are none."""
-    ordering = Ordering(program, dependences, tensors_alias)
-    kept = prune(ordering, dependences)
-    return _answered(program, kept, ordering.agents)
-
-
-def _answered(
-    program: Block, kept: list[Dependence], agents: Mapping[Agent, int]
-) -> tuple[list[Dependence], list[Dependence]]:
-    """Adds the flags that keep others from being set too often, and numbers the events of all."""
-    open_ended = Knowledge(program, kept, agents).unanswered
-    if open_ended:
-        kept = [*kept, *answer(program, repeated(program, list(open_ended.values())))]
-    return kept, number_events(kept, Knowledge(program, kept, agents))
-
-
-def _clean(block: Block, kept: Set[int], replaced: Set[int]) -> None:
-    """Takes out what is not needed. A wait that there is no event for becomes a barrier of all pipes."""
-    nodes: list[Node] = []
-    for node in block.nodes:
-        for inner in blocks_of(node):
-            _clean(inner, kept, replaced)
-        if not isinstance(node, Flag | Barrier) or id(node.dependence) in kept:
-            nodes.append(node)
-        elif isinstance(node, Flag) and id(node.dependence) in replaced and not node.set and node.slot is None:
-            nodes.append(Barrier(node.target[0], "ALL", location=node.location))
-    block.nodes[:] = nodes

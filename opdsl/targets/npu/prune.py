@@ -31,18 +31,21 @@ from opdsl.targets.npu.tree import (
     While,
 )
 
-RUN, SET, WAIT, BARRIER, LOOP, BRANCH, ELSE, END = range(8)
+RUN, SET, WAIT, BARRIER, BARRIER_OF_ALL, LOOP, BRANCH, ELSE, END = range(9)
 ANY_TRIPS, ONE_TRIP, SOME_TRIPS = range(3)
 MOST_RANGES = 2  # that are taken as empty or not: all choices of them are looked at
 
 Bools = NDArray[np.bool_]
 
 
-def prune(ordering: Ordering, dependences: Sequence[Dependence]) -> list[Dependence]:
-    """Those of the dependences whose flags are in the tree that are needed."""
+def prune(
+    ordering: Ordering, dependences: Sequence[Dependence], fixed: Sequence[Dependence] = ()
+) -> list[Dependence]:
+    """Those of the dependences whose flags are in the tree that are needed. `fixed`: those that are for something else."""
+    stay = {ordering.flags[id(d)] for d in fixed}
     # Last ones first: what is outside of loops stays, what is in them goes. Between cores, of which flags there are few,
     # first those that let an iteration overlap with none before.
-    candidates = list(reversed(dependences))
+    candidates = [d for d in reversed(dependences) if ordering.flags[id(d)] not in stay]
     candidates.sort(key=lambda d: d.crosses and d.distance != 1)
     missing = set(ordering.order.superfluous(ordering.conflicts(), [ordering.flags[id(d)] for d in candidates]))
     return [d for d in dependences if ordering.flags[id(d)] not in missing]
@@ -147,6 +150,8 @@ class Ordering:
                     # Before and after the program slots count from the first one.
                     slot = (node.slot or 0) % node.dependence.events
                     self._steps.append((kind, self._agent(agent), self.flags[id(node.dependence)], slot))
+            elif isinstance(node, Barrier) and node.pipe == "ALL":
+                self._steps.append((BARRIER_OF_ALL, self._agent((node.core, "S")), 0, 0))
             elif isinstance(node, Barrier):
                 if id(node.dependence) in self.flags:
                     agent = node.core, node.pipe
