@@ -175,8 +175,8 @@ class Knowledge:
         if isinstance(node, Loop) and node.slot in self._turning:
             rows, columns = self._turning[node.slot]
             self._lags = self._lags[rows][:, columns]
-            for number in self._rotating[node.slot]:
-                self._set_now[number, : node.slots] = np.roll(self._set_now[number, : node.slots], -1)
+            rotating = self._rotating[node.slot]
+            self._set_now[rotating, : node.slots] = np.roll(self._set_now[rotating, : node.slots], -1, axis=1)
 
     # --- flags
 

@@ -71,17 +71,18 @@ class _Flags:
         return number_events(self.kept, self._knowledge(self.kept))
 
     def _answer(self, often: Sequence[Dependence]) -> None:
-        """Adds answers, without those that others make superfluous, and takes out what they make superfluous."""
-        answers = answer(self.program, often)
-        if not answers:
-            return
-        never = set(self._knowledge([*self.kept, *answers]).unanswered)  # that are set only once
-        for one in list(answers):
-            others = [d for d in answers if d is not one]
-            if others and set(self._knowledge([*self.kept, *others]).unanswered) <= never:
-                answers = others
-        before = [*self.kept, *answers]
-        self._keep(before, [*answers, *often])
+        """Adds answers, and takes out what they make superfluous. One in each block first: it may serve others there."""
+        answers = dict(zip(map(id, often), answer(self.program, often), strict=True))
+        chosen: list[Dependence] = []
+        while True:
+            knowledge = self._knowledge([*self.kept, *chosen])
+            open_ended = [d for d in often if id(d) in knowledge.unanswered and answers[id(d)] not in chosen]
+            if not open_ended:
+                break
+            chosen += {id(d.block): answers[id(d)] for d in reversed(open_ended)}.values()
+        never = set(knowledge.unanswered)  # that are set only once
+        before = [*self.kept, *chosen]
+        self._keep(before, [*chosen, *often])
         if not set(self._knowledge(self.kept).unanswered) <= never:
             self.kept = before
 
