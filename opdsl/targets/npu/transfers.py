@@ -11,6 +11,7 @@ happens in a branch, so that whole tiles need not wait for the vector unit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -478,8 +479,12 @@ class Transfers:
         stage = self.t.new(tile.dtype, (count * BLOCK // size,), "staged")
         self.groups = self.e.new_group()
         local = s.add(side.local, s.mul(inner.cut.first, inner.pitch))
-        with e.loop(0, inner.cut.count, count, cores=e.core) as begin:
-            many = s.min(s.sub(inner.cut.count, begin), count)
+        several = inner.extent > count
+        pieces: AbstractContextManager[Operand] = nullcontext(0)
+        if several:
+            pieces = e.loop(0, inner.cut.count, count, cores=e.core)
+        with pieces as begin:
+            many = s.min(s.sub(inner.cut.count, begin), count) if several else inner.cut.count
             start = s.add(side.distance, s.mul(begin, inner.step))
             place = s.add(local, s.mul(begin, inner.pitch))
             dtype = tile.dtype
