@@ -34,6 +34,11 @@ def run(kernel: Kernel, arguments: tuple[Any, ...], target: str | None, **conste
         raise error.with_traceback(None) from None
 
 
+def kind_of(target: str | None) -> str:
+    """Of a target, or of the one of calls that name none: "cpu", "interp", "npu", "triton"."""
+    return (knobs.target if target is None else target).partition(":")[0]
+
+
 def _miss(*_: object) -> object:
     return MISS
 

@@ -32,7 +32,7 @@ from opdsl.ops.arguments import (
     through_arrays,
 )
 from opdsl.ops.gelu import gelu_erf_, gelu_tanh_
-from opdsl.ops.launching import FastCall, run
+from opdsl.ops.launching import FastCall, kind_of, run
 from opdsl.ops.unary import sigmoid_, tanh_
 
 import opdsl as od
@@ -294,8 +294,13 @@ def _multiply(
         rows = [_flat_rows(x) for x in (a, c)]
         if rows[0] is not None and rows[1] is not None:
             a, b, c = rows[0], b.reshape(b.shape[-2:]), rows[1]
-    on_cpu = target is None or target.startswith("cpu")
-    tile = matmul_tiling.tile(c.shape[-2], c.shape[-1], a.shape[-1], a.dtype, _unit(b), on_cpu)
+    sizes = c.shape[-2], c.shape[-1], a.shape[-1]
+    kind = kind_of(target)
+    if kind in ("cpu", "interp"):
+        tile = matmul_tiling.tile(*sizes, a.dtype, _unit(b))
+    else:
+        small = kind == "npu" and activation is not identity
+        tile = matmul_tiling.accelerator_tile(*sizes, matmul_tiling.ACTIVATED if small else matmul_tiling.SQUARES[-1])
     constexprs = {"has_bias": has_bias, "activation": activation, "dtype": dtype, **tile}
     if c.ndim == 2:
         run(multiply_matrices, (a, b, bias, c), target, **constexprs)

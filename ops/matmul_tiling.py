@@ -23,14 +23,25 @@ SMALL = ((32, 32), (64, 64))
 # One tile, as large as the product: what is added to it costs as much as the product itself. Multiples of these.
 ONE_TILE, STEP = {"m": 64, "n": 128, "k": 128}, {"m": 8, "n": 16, "k": 8}
 
+# On GPUs and NPUs tiles stay in shared memory or in the buffers of a core, two of each operand; what is computed with the
+# result after the product needs several tiles more in an NPU's vector core.
+SQUARES = (16, 32, 64, 128)
+ACCELERATOR_DEPTH, ACTIVATED = 64, 64
+
 
 def _covering(size: int, block: int) -> int:
     """The block, or for a shorter size the least sufficient of SMALL."""
     return next((tile for limit, tile in SMALL if size <= limit), block)
 
 
-def tile(m: int, n: int, k: int, dtype: np.dtype[Any], unit: str, on_cpu: bool) -> dict[str, int]:
-    """BM, BN and BK for a product of m x k by k x n. `unit` is the axis of b along which its elements are neighbours."""
+def accelerator_tile(m: int, n: int, k: int, largest: int) -> dict[str, int]:
+    """BM, BN and BK for a product of m x k by k x n on a GPU or NPU, with at most `largest` rows and columns."""
+    rows, columns = (next((side for side in SQUARES if size <= side < largest), largest) for size in (m, n))
+    return {"BM": rows, "BN": columns, "BK": ACCELERATOR_DEPTH if k > SQUARES[1] else SQUARES[1]}
+
+
+def tile(m: int, n: int, k: int, dtype: np.dtype[Any], unit: str) -> dict[str, int]:
+    """The same on a CPU. `unit` is the axis of b along which its elements are neighbours."""
     if m <= 16:
         rows = next(rows for limit, rows in FEW if m <= limit)
         columns = FEW_COLUMNS_IN_ROWS if unit == "n" and n > FEW_COLUMNS else FEW_COLUMNS
@@ -39,7 +50,7 @@ def tile(m: int, n: int, k: int, dtype: np.dtype[Any], unit: str, on_cpu: bool) 
         rows, columns, depth = (-(-size // STEP[axis]) * STEP[axis] for axis, size in (("m", m), ("n", n), ("k", k)))
         return {"BM": rows, "BN": columns, "BK": depth}
     rows, columns, depth = ROWS, WIDE if n > WIDE else COLUMNS, DEPTH
-    if on_cpu and dtype.kind == "f" and dtype.itemsize > 2 and m > ROWS:
+    if dtype.kind == "f" and dtype.itemsize > 2 and m > ROWS:
         rows = WHOLE_ROWS
     if dtype == np.float32 and min(m, n, k) > LARGE:
         columns, depth = COLUMNS, 2 * DEPTH

@@ -25,7 +25,7 @@ from opdsl.ops.arguments import (
     shape_error,
     through_arrays,
 )
-from opdsl.ops.launching import FastCall, Known, KnownCalls, run
+from opdsl.ops.launching import FastCall, Known, KnownCalls, kind_of, run
 from opdsl.ops.pointwise import check_number
 from opdsl.ops.reduction_plan import merged_axes
 
@@ -173,7 +173,7 @@ def _norm(
 
             source = contiguous(array, target=target).reshape(written.shape)
         shared = {"centre": name == "layer_norm", "has_weight": weight is not None, "has_bias": bias is not None}
-        call = _chosen(source, shared)
+        call = _chosen(source, shared, target)
         run(call.kernel, (source, *parameters, written, eps), target, **call.constexprs)
         plain = x is array and result.dtype == array.dtype and destination is not None and () not in given
         if target is None and plain:
@@ -187,10 +187,10 @@ def _norm(
     return out if out is not None else result
 
 
-def _chosen(x: Array, shared: dict[str, Any]) -> FastCall:
+def _chosen(x: Array, shared: dict[str, Any], target: str | None) -> FastCall:
     """The kernel for (rows, columns)."""
     shared = {**shared, "dtype": od.f64 if x.dtype == np.float64 else od.f32}
-    if tiling.is_whole(x.shape[1]):
+    if tiling.is_whole(x.shape[1], kind_of(target)):
         return FastCall(norm_whole, **shared, **tiling.whole_rows(x.shape[1]))
     return FastCall(norm_pieces, **shared, **tiling.row_pieces(x.shape[1]))
 

@@ -24,7 +24,7 @@ from opdsl.ops.arguments import (
     through_arrays,
     to_float,
 )
-from opdsl.ops.launching import FastCall, Known, KnownCalls, run
+from opdsl.ops.launching import FastCall, Known, KnownCalls, kind_of, run
 from opdsl.ops.reduction_plan import merged_axes
 
 import opdsl as od
@@ -199,8 +199,8 @@ def _chosen(x: Array, y: Array, log: bool, narrow: bool, target: str | None) -> 
     if abs(y.strides[2]) > abs(y.strides[1]) and y.shape[1] > 1:
         call = FastCall(softmax_columns, log=log, dtype=dtype, **tiling.columns(columns, x.shape[1]))
         return call, (x.transpose(0, 2, 1), y.transpose(0, 2, 1))
-    if tiling.is_whole(columns):
-        if target is None or target.startswith("cpu"):
+    if tiling.is_whole(columns, kind_of(target)):
+        if kind_of(target) == "cpu":
             return FastCall(softmax_rows, log=log, N=columns, **tiling.successive_rows(columns)), (x, y)
         return FastCall(softmax_whole, log=log, **tiling.whole_rows(columns)), (x, y)
     keep = not log and not narrow and y.dtype.itemsize >= x.dtype.itemsize

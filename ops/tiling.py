@@ -45,12 +45,13 @@ def columns(rows: int, columns: int) -> dict[str, int]:
 
 # Rows that are processed whole (softmax, norms): a kernel for exactly this length if it is a multiple of WHOLE_STEP and no
 # longer than WHOLE_LIMIT; others share one kernel that goes over a row in pieces.
-WHOLE_STEP, WHOLE_LIMIT = 64, 65536
+WHOLE_STEP, WHOLE_LIMIT = 64, {"npu": 8192, "": 65536}  # a vector core of an NPU holds five such rows
 PIECE = 1024
 
 
-def is_whole(columns: int) -> bool:
-    return 0 < columns <= WHOLE_LIMIT and columns % WHOLE_STEP == 0
+def is_whole(columns: int, kind: str) -> bool:
+    """`kind`: of the target."""
+    return 0 < columns <= WHOLE_LIMIT.get(kind, WHOLE_LIMIT[""]) and columns % WHOLE_STEP == 0
 
 
 def whole_rows(columns: int) -> dict[str, int]:

@@ -136,7 +136,7 @@ def _recorded(note: Callable[[Request, Arguments], None]) -> Iterator[None]:
 
     with (
         patch.multiple(tiling, **TILES),
-        patch.object(matmul_tiling, "tile", lambda *_: PRODUCT),
+        patch.object(matmul_tiling, "accelerator_tile", lambda *_: PRODUCT),
         patch.dict(elementwise._calls, clear=True),
         patch.dict(launching._launches, clear=True),
         patch.object(NpuTarget, "compile", compile_for),
