@@ -48,12 +48,6 @@ class Parameters:
                 self.list.append(Parameter(register, "scalar", name=name))
                 self.by_place.append(register)
 
-    @property
-    def least(self) -> dict[Register, int]:
-        """The registers that hold sizes of dims and numbers of cores, with the least that each can be."""
-        lows = {"dim": 0, "block_idx": 0, "sub_block_idx": 0, "block_num": 1, "sub_block_num": 1}
-        return {p.register: lows[p.kind] for p in self.list if p.kind in lows}
-
     def size(self, symbol: str) -> Register:
         tensor, axis = self._dims[symbol]
         return self.register("dim", tensor, axis, symbol)
