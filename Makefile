@@ -42,7 +42,8 @@ fuzz: setup
 # at pages that may not be touched. (test_stress has sanitizers of its own.)
 SANITIZERS := address,undefined
 SANITIZE_BUILD := build/sanitize
-SANITIZE_TESTS ?= tests/npu/test_vector.py tests/npu/test_cube.py tests/npu/test_hazards.py \
+SANITIZE_TESTS ?= tests/npu/test_vector.py tests/npu/test_cube.py tests/npu/test_hazards.py tests/npu/test_prune.py \
+	tests/npu/test_events.py tests/npu/test_fuzzed.py \
 	tests/cpu/test_pool.py tests/cpu/test_arrays.py tests/cpu/test_entry.py tests/null/test_launcher.py \
 	tests/cpu/test_regressions.py tests/null/test_interp_acceptance.py
 SANITIZE_TARGETS ?= cpu
