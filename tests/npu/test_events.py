@@ -6,15 +6,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.checks import F16, exact_integers, lay_out
 
 import opdsl as od
 from opdsl.npu.program import Compute, Register
 from opdsl.runtime.launch import contiguous_request, lower_call
+from opdsl.targets.base import Request
 from opdsl.targets.npu.compile import compile_kernel
 from opdsl.targets.npu.dependences import Dependence
 from opdsl.targets.npu.prune import repeated
 from opdsl.targets.npu.target import NpuTarget
-from opdsl.targets.npu.tree import Barrier, Block, Branch, Flag, Loop, Node, Scalar, nodes_of
+from opdsl.targets.npu.tree import (
+    Access,
+    Barrier,
+    Block,
+    Branch,
+    Buffer,
+    Flag,
+    Instruction,
+    Loop,
+    Node,
+    Scalar,
+    nodes_of,
+)
 
 
 @od.kernel
@@ -68,3 +82,43 @@ def test_what_only_the_last_tile_does_is_not_done_twice() -> None:
     branches = [Branch(any_way, sometimes), Branch(whole, Block(), last)]
     program = Block([Loop(place, 0, size, 8, Block([*(Scalar(c) for c in compute), *branches]))])
     assert repeated(program, found) == found[:1]
+
+
+@od.kernel
+def two_products(
+    a: od.Tensor[od.f16, "M", "K"],
+    b: od.Tensor[od.f16, "K", "N"],
+    c: od.Tensor[od.f16, "M", "L"],
+    d: od.Tensor[od.f16, "L", "N"],
+    y: od.Tensor[od.f16, "M", "N"],
+):
+    M, K = a.shape
+    L, N = d.shape
+    for m, n in od.parallel(range(0, M, 32), range(0, N, 32)):
+        total = od.zeros((32, 32), od.f32)
+        for k in od.pipelined(range(0, K, 16), depth=2):
+            total += od.dot(od.copy_in(a[m : m + 32, k : k + 16]), od.copy_in(b[k : k + 16, n : n + 32]))
+        for k in od.pipelined(range(0, L, 16), depth=2):
+            total += od.dot(od.copy_in(c[m : m + 32, k : k + 16]), od.copy_in(d[k : k + 16, n : n + 32]))
+        od.copy_out(total, y[m : m + 32, n : n + 32])
+
+
+@pytest.mark.parametrize(("first", "second"), [(5, 5), (5, 20), (40, 5), (0, 20)])
+def test_tiles_that_cores_pass_each_other_come_in_turn(first: int, second: int) -> None:
+    """Arrays without a unit stride come to the cube by way of the vector core. Flags between cores do not know of slots:
+    a loop that passes tiles counts its own, so that the next one of it is the one that was used longest ago."""
+    arrays = [exact_integers(shape, F16, 1) for shape in ((400, first), (first, 300), (400, second), (second, 300))]
+    views = [lay_out(array, "strided") for array in arrays]
+    a, b, c, d = (array.astype(np.float64) for array in arrays)
+    y = np.zeros((400, 300), np.float16)
+    request = Request(lower_call(two_products, [*views, y], {}), (None, None, None, None, 1))
+    nodes = list(nodes_of(compile_kernel(request, NpuTarget("910b2").chip).lowered.program))
+    passing = {a.memory.rotates for n in nodes if isinstance(n, Instruction) for a in n.accesses if in_workspace(a)}
+    assert len({loop.slot for loop in passing}) == len(passing) >= 2
+    two_products(*views, y, target="npu:910b2")
+    np.testing.assert_array_equal(y, (a @ b + c @ d).astype(np.float16))
+
+
+def in_workspace(access: Access) -> bool:
+    memory = access.memory
+    return isinstance(memory, Buffer) and memory.space == "WS" and memory.rotates is not None

@@ -50,6 +50,7 @@ class Emitter:
         self._blocks: list[Block] = [self.program]
         self.loops: list[Loop | While] = []
         self._slot_counters: dict[int, list[Register]] = {}
+        self._own_counters: dict[int, Register] = {}
         self._groups = 0
         self.in_place: list[tuple[Buffer, Buffer, int]] = []  # (result, operand, group): may be the same memory
         self.location: Location = UNKNOWN
@@ -76,6 +77,12 @@ class Emitter:
     ) -> Buffer:
         """A buffer that is made here. With `slots` above 1 it rotates with the innermost loop that does."""
         rotates = self.turning_loop() if slots > 1 else None
+        if space == "WS" and rotates is not None:
+            # Flags between cores are taken in the order in which they were set, whatever their slots: slots must come in
+            # turn, so no other loop may count with this one.
+            if id(rotates) not in self._own_counters:
+                self._own_counters[id(rotates)] = self.s.register("i64", "slot")
+            rotates.slot = self._own_counters[id(rotates)]
         return Buffer(
             name,
             space,

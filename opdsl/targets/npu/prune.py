@@ -122,11 +122,15 @@ class Ordering:
         for row, group in zip(made, self._groups, strict=True):
             row[[self._first[leaf] for leaf in group]] = True
         moves = [self._moves(loop) for loop in self._loops]
-        rotating = [(number, d.counter) for number, d in enumerate(dependences) if d.counter is not None]
+        # Flags between cores come in the order in which they were set, others by their slots.
+        rotating = [(number, d.counter) for number, d in enumerate(dependences) if d.counter is not None and not d.crosses]
         turning = [[number for number, counter in rotating if counter is loop.slot] for loop in self._loops]
         steps = np.array(self._steps, np.int32).reshape(len(self._steps), 4)
-        # Of a flag with several slots each is set once at a time.
-        slots = [(d.events, 1 if d.events > 1 else max(1, d.distance)) for d in dependences]
+        by_slots = [d.events > 1 and not d.crosses for d in dependences]  # each of them is set once at a time
+        slots = [
+            (d.events, 1) if several else (1, max(1, d.distance))
+            for d, several in zip(dependences, by_slots, strict=True)
+        ]
         ranges = len(set(self._ranges.values()))
         self.order = Order(steps, scalars, own, made, moves, turning, slots, ranges)
 
@@ -148,7 +152,7 @@ class Ordering:
                     agent = node.source if node.set else waiting
                     kind = SET if node.set else WAIT
                     # Before and after the program slots count from the first one.
-                    slot = (node.slot or 0) % node.dependence.events
+                    slot = 0 if node.dependence.crosses else (node.slot or 0) % node.dependence.events
                     self._steps.append((kind, self._agent(agent), self.flags[id(node.dependence)], slot))
             elif isinstance(node, Barrier) and node.pipe == "ALL":
                 self._steps.append((BARRIER_OF_ALL, self._agent((node.core, "S")), 0, 0))
