@@ -379,7 +379,7 @@ class Elementwise:
                 self.truth(self.t.element(s, indices), o) for s, o in zip(sources, operands, strict=True)
             ]
             value = compute(values)
-            self.t.store(result, indices, self.as_number(value) if dtype.is_bool else value)
+            self.t.store(result, indices, value)
 
         self.t.each(shape, body)
         return self.t.bits_of(result) if dtype.is_bool else result
@@ -389,9 +389,6 @@ class Elementwise:
         if isinstance(tile, BitTile | Test) and isinstance(value, Register):
             return self.s.compute("ne", "f32", value, 0.0, result="i64")
         return value
-
-    def as_number(self, value: Operand) -> Operand:
-        return float(value) if isinstance(value, int) else self.s.compute("to_float", "f32", value, result="f64")
 
 
 def _route(source: DType, target: DType) -> tuple[tuple[DType, str], ...] | None:

@@ -50,7 +50,7 @@ class Emitter:
         self._blocks: list[Block] = [self.program]
         self.loops: list[Loop | While] = []
         self._slot_counters: dict[int, list[Register]] = {}
-        self._own_counters: dict[int, Register] = {}
+        self._passing: set[Loop] = set()  # loops in which cores pass each other tiles
         self._groups = 0
         self.in_place: list[tuple[Buffer, Buffer, int]] = []  # (result, operand, group): may be the same memory
         self.location: Location = UNKNOWN
@@ -77,12 +77,11 @@ class Emitter:
     ) -> Buffer:
         """A buffer that is made here. With `slots` above 1 it rotates with the innermost loop that does."""
         rotates = self.turning_loop() if slots > 1 else None
-        if space == "WS" and rotates is not None:
+        if space == "WS" and rotates is not None and rotates not in self._passing:
             # Flags between cores are taken in the order in which they were set, whatever their slots: slots must come in
             # turn, so no other loop may count with this one.
-            if id(rotates) not in self._own_counters:
-                self._own_counters[id(rotates)] = self.s.register("i64", "slot")
-            rotates.slot = self._own_counters[id(rotates)]
+            self._passing.add(rotates)
+            rotates.slot = self.s.register("i64", "slot")
         return Buffer(
             name,
             space,

@@ -199,8 +199,8 @@ class Reductions:
             if not shape:
                 scalars.extend(final)
                 return
-            for tile, value, dtype in zip(results, final, dtypes, strict=True):
-                self.t.store(tile, place, self.w.as_number(value) if dtype.is_bool else value)
+            for tile, value in zip(results, final, strict=True):
+                self.t.store(tile, place, value)
 
         self.t.each(kept, outer)
         if not shape:
@@ -235,8 +235,8 @@ class Reductions:
             return self.s.sub(length - 1, step) if reverse else step
 
         def put(indices: list[Operand], values: Sequence[Operand]) -> None:
-            for tile, value, dtype in zip(results, values, dtypes, strict=True):
-                self.t.store(tile, indices, self.w.as_number(value) if dtype.is_bool else value)
+            for tile, value in zip(results, values, strict=True):
+                self.t.store(tile, indices, value)
 
         def outer(place: list[Operand]) -> None:
             def full(step: Operand) -> list[Operand]:
@@ -313,7 +313,7 @@ class Reductions:
         return self.t.bits_of(made) if result.is_bool else made
 
     def _put(self, tile: UbTile, indices: list[Operand], value: Operand, dtype: DType) -> None:
-        self.t.store(tile, indices, self.w.as_number(value) if dtype.is_bool else value)
+        self.t.store(tile, indices, value)
 
     def arg_reduce(self, op: Op, operand: Tile) -> Tile | Operand:
         axis = op.attributes["axis"]

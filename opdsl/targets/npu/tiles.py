@@ -154,7 +154,7 @@ class Tiles:
             pattern = Affine(0, coefficients, shape)
             self.each(
                 shape,
-                lambda i: self.store(result, i, self.s.compute("to_float", "f32", self.element(pattern, i), result="f64")),
+                lambda i: self.store(result, i, self.element(pattern, i)),
             )
             return result
         inner = rest[-1][1] if rest else 0
