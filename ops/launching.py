@@ -16,6 +16,7 @@ from opdsl.lang.kernel import Kernel
 from opdsl.runtime.knobs import knobs
 from opdsl.runtime.launch import KernelLaunch
 from opdsl.runtime.memory import empty
+from opdsl.targets.cpu.isa import chosen
 
 Array = NDArray[Any]
 
@@ -37,6 +38,14 @@ def run(kernel: Kernel, arguments: tuple[Any, ...], target: str | None, **conste
 def kind_of(target: str | None) -> str:
     """Of a target, or of the one of calls that name none: "cpu", "interp", "npu", "triton"."""
     return (knobs.target if target is None else target).partition(":")[0]
+
+
+def multiplies_tiles(target: str | None) -> bool:
+    """Whether a target, or the one of calls that name none, is a CPU whose instructions multiply tiles (AMX)."""
+    kind, _, option = (knobs.target if target is None else target).partition(":")
+    with suppress(ValueError):  # the launch says what is wrong
+        return kind == "cpu" and chosen(option).has_tiles
+    return False
 
 
 def _miss(*_: object) -> object:

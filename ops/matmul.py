@@ -32,7 +32,7 @@ from opdsl.ops.arguments import (
     through_arrays,
 )
 from opdsl.ops.gelu import gelu_erf_, gelu_tanh_
-from opdsl.ops.launching import FastCall, kind_of, run
+from opdsl.ops.launching import FastCall, kind_of, multiplies_tiles, run
 from opdsl.ops.unary import sigmoid_, tanh_
 
 import opdsl as od
@@ -297,7 +297,7 @@ def _multiply(
     sizes = c.shape[-2], c.shape[-1], a.shape[-1]
     kind = kind_of(target)
     if kind in ("cpu", "interp"):
-        tile = matmul_tiling.tile(*sizes, a.dtype, _unit(b))
+        tile = matmul_tiling.tile(*sizes, a.dtype, _unit(b), multiplies_tiles(target))
     else:
         small = kind == "npu" and activation is not identity
         tile = matmul_tiling.accelerator_tile(*sizes, matmul_tiling.ACTIVATED if small else matmul_tiling.SQUARES[-1])

@@ -19,6 +19,10 @@ LARGE = 512  # beyond this, f32 with deeper steps and fewer columns reads and wr
 # 16-bit operands go through faster: a is copied once per tile, so tiles are as wide as L2 allows for the packed columns
 # of b, all of k (or one step of it, where the rows are one tile and nothing is kept for a next one).
 HALF_COLUMNS, HALF_DEPTH, HALF_KEPT = 512, 512, 1024
+# bf16 on AMX is faster still, so what counts is how often the result goes through the caches: all of k in one step where
+# whole tiles of a can be read in place; few rows where k is short, which L1 holds until they are rounded and stored.
+# Columns then are few where the result is so large (bytes) that stores pass the caches, which need no long runs.
+TILE_STEP, SHORT, SHORT_ROWS, PASSING = 32, 128, 32, 8 << 20
 SMALL = ((32, 32), (64, 64))
 # One tile, as large as the product: what is added to it costs as much as the product itself. Multiples of these.
 ONE_TILE, STEP = {"m": 64, "n": 128, "k": 128}, {"m": 8, "n": 16, "k": 8}
@@ -40,8 +44,8 @@ def accelerator_tile(m: int, n: int, k: int, largest: int) -> dict[str, int]:
     return {"BM": rows, "BN": columns, "BK": ACCELERATOR_DEPTH if k > SQUARES[1] else SQUARES[1]}
 
 
-def tile(m: int, n: int, k: int, dtype: np.dtype[Any], unit: str) -> dict[str, int]:
-    """The same on a CPU. `unit` is the axis of b along which its elements are neighbours."""
+def tile(m: int, n: int, k: int, dtype: np.dtype[Any], unit: str, on_tiles: bool) -> dict[str, int]:
+    """The same on a CPU. `unit` is the axis of b along which its elements are neighbours; `on_tiles`: it has AMX."""
     if m <= 16:
         rows = next(rows for limit, rows in FEW if m <= limit)
         columns = FEW_COLUMNS_IN_ROWS if unit == "n" and n > FEW_COLUMNS else FEW_COLUMNS
@@ -58,4 +62,9 @@ def tile(m: int, n: int, k: int, dtype: np.dtype[Any], unit: str) -> dict[str, i
         columns, depth = WIDE if n > COLUMNS else COLUMNS, HALF_DEPTH
         if n > WIDE and (k <= HALF_KEPT or m <= ROWS):
             columns = HALF_COLUMNS
+    if on_tiles and dtype.itemsize == 2 and dtype.kind == "V":  # bf16
+        if k <= HALF_KEPT and k % TILE_STEP == 0:
+            depth = HALF_KEPT
+        if k <= SHORT:
+            rows, columns = SHORT_ROWS, min(columns, WIDE) if m * n * dtype.itemsize >= PASSING else columns
     return {"BM": _covering(m, rows), "BN": _covering(n, columns), "BK": _covering(k, depth)}

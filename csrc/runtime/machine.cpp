@@ -88,8 +88,8 @@ struct IsaRequirement {
 constexpr IsaRequirement kIsas[] = {
 #if defined(__x86_64__)
     {"amx",
-     {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx512vnni", "fma", "f16c", "bmi2", "amx_tile",
-      "amx_int8", "amx_bf16"}},
+     {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx512vnni", "fma", "f16c", "bmi2",
+      "avx512bf16", "amx_tile", "amx_int8", "amx_bf16"}},
     {"avx512_vnni", {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx512vnni", "fma", "f16c", "bmi2"}},
     {"avx512", {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "fma", "f16c", "bmi2"}},
     {"avx2", {"avx2", "fma", "f16c", "bmi2"}},

@@ -9,6 +9,7 @@ namespace od {
 
 struct f16 { u16 bits; };     // IEEE binary16
 struct bf16 { u16 bits; };    // the upper half of a binary32
+struct rounded_bf16 { u16 bits; };  // the same in memory; storing rounds, so it takes what round_bf16 was not called for
 struct f8e4m3 { u8 bits; };   // OCP E4M3: no infinity, NaN is 0x7f, overflow gives NaN
 struct f8e5m2 { u8 bits; };   // OCP E5M2: the upper half of a binary16
 struct bool8 { u8 bits; };    // 0 or 1; in registers a mask
@@ -18,6 +19,7 @@ namespace detail {
 template <class S> struct storage { typedef S in_register; typedef S image; };
 template <> struct storage<f16> { typedef float in_register; typedef u16 image; };
 template <> struct storage<bf16> { typedef float in_register; typedef u16 image; };
+template <> struct storage<rounded_bf16> { typedef float in_register; typedef u16 image; };
 template <> struct storage<f8e4m3> { typedef float in_register; typedef u8 image; };
 template <> struct storage<f8e5m2> { typedef float in_register; typedef u8 image; };
 template <> struct storage<bool8> { typedef i32 in_register; typedef u8 image; };
@@ -181,6 +183,21 @@ template <class S, int L> OD_INLINE vec<register_of<S>, L> expand(raw<image_of<S
     else return v;
   }
 }
+// The instruction takes subnormal numbers for zeros, so where there is one all lanes are rounded step by step.
+template <int L> OD_INLINE raw<u16, L> float_to_bf16(vec<float, L> x) {
+#if defined(__AVX512BF16__) && defined(OD_AVX512) && defined(OD_GCC_X86)
+  if constexpr (L == 16) {
+    constexpr int subnormal = 0x20;
+    if (__builtin_expect(__builtin_ia32_fpclassps512_mask(x, subnormal, -1) == 0, 1)) {
+      raw<u16, 16> image;
+      __asm__("vcvtneps2bf16 %1, %0" : "=v"(image) : "v"(x));
+      return image;
+    }
+  }
+#endif
+  return narrow<raw<u16, L>, L>(float_to_bf16_upper(x) >> 16);
+}
+
 // A bf16 has been rounded before (round_bf16), as every value of that type is.
 template <class S, int L> OD_INLINE raw<image_of<S>, L> contract(vec<register_of<S>, L> v) {
   typedef register_of<S> R;
@@ -192,6 +209,7 @@ template <class S, int L> OD_INLINE raw<image_of<S>, L> contract(vec<register_of
   else if constexpr (same<S, f16>) return float_to_f16c<L>(v);
 #endif
   else if constexpr (same<S, bf16>) return narrow<image, L>(bits_as<u32>(v) >> 16);
+  else if constexpr (same<S, rounded_bf16>) return float_to_bf16<L>(v);
   else if constexpr (same<S, f16>) return narrow<image, L>(float_to_f16(v));
   else if constexpr (same<S, f8e4m3>) return narrow<image, L>(float_to_f8e4m3(v));
   else if constexpr (same<S, f8e5m2>) return narrow<image, L>(float_to_f8e5m2(v));
@@ -217,6 +235,9 @@ struct round_f8e5m2_step {
 };
 
 }  // namespace detail
+
+// Where a store is to round.
+OD_INLINE rounded_bf16* rounding(bf16* p) { return (rounded_bf16*)p; }
 
 // Rounding to a storage type and back, in registers.
 template <class V> OD_INLINE V round_f16(V x) { return detail::by_register(detail::round_f16_step{}, x); }

@@ -71,6 +71,24 @@ OD_INLINE void store_group(i32* to, i64 lower, group_vector group, group_vector&
   }
 }
 
+// 32 elements of 16 bits of each of two rows, in turns.
+template <class S>
+OD_INLINE void interleave_rows(const S* even, const S* odd, i32* to) {
+  typedef raw<u16, 32> halves;
+  const halves a = detail::read_image<u16, 32>(even), b = detail::read_image<u16, 32>(odd);
+  detail::write_image<u16, 32>(to, __builtin_shufflevector(a, b, 0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39,
+                                                           8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47));
+  detail::write_image<u16, 32>(to + 16, __builtin_shufflevector(a, b, 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22,
+                                                                54, 23, 55, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29,
+                                                                61, 30, 62, 31, 63));
+}
+
+// Fetches what will be read some rows later: other pages, where the hardware prefetcher does not go by itself.
+template <int Group, class S>
+OD_INLINE void ahead_in_rows(const S* p, i64 k_stride) {
+  OD_UNROLL for (int g = 0; g < Group; g++) __builtin_prefetch(p + (8 * Group + g) * k_stride);
+}
+
 // B (k x n) into rows of groups, panel by panel: group x of column j at
 // dst[j / columns * panel_stride + x * columns + j % columns]. Rows beyond k up to `rows` groups are zero. Split, each 16
 // rows of upper halves are followed by those of the lower ones. True where special values were split.
@@ -109,11 +127,16 @@ OD_NOINLINE bool pack_groups(const S* src, i64 k_stride, i64 n_stride, i64 k, i6
   // Along the rows of B, as far as the panels go: what one row of memory holds is read in one go.
   for (i64 x = 0; x < rows; x++) {
     const S* from = src + x * Group * k_stride;
-    for (i64 j = 0; j < whole_columns; j += L) {
-      if (n_stride == 1) {
-        constexpr i64 ahead = 8 * Group;  // other pages, where the hardware prefetcher does not go by itself
-        OD_UNROLL for (int g = 0; g < Group; g++) __builtin_prefetch(from + (ahead + g) * k_stride + j);
-      }
+    i64 j = 0;
+    if constexpr (Group == 2 && sizeof(S) == 2 && Part == part::whole && L == 16) {
+      if (n_stride == 1 && columns % 32 == 0 && k - x * Group >= Group)
+        for (; j + 32 <= n; j += 32) {
+          ahead_in_rows<Group>(from + j, k_stride);
+          interleave_rows(from + j, from + k_stride + j, place(x, j));
+        }
+    }
+    for (; j < whole_columns; j += L) {
+      if (n_stride == 1) ahead_in_rows<Group>(from + j, k_stride);
       store_group<Part>(place(x, j), lower,
                         load_group<Group>(from + j * n_stride, k_stride, n_stride, k - x * Group, n - j), special);
     }

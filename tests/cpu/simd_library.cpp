@@ -64,6 +64,9 @@ ACCESS(bf16, bf16)
 ACCESS(f8e4m3, f8e4m3)
 ACCESS(f8e5m2, f8e5m2)
 ACCESS(bool8, bool8)
+EXPORT void contract_rounded_bf16(const float* p, bf16* out, i64 count) {
+  for (i64 k = 0; k < count; k += 16) store<16>(rounding(out + k), load<16>(p + k));
+}
 
 // Elementwise functions, with L lanes and as scalars ----------------------------------------------------------------
 

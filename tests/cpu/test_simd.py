@@ -17,12 +17,15 @@ HERE = Path(__file__).parent
 SIMD = HERE.parents[1] / "csrc" / "simd"
 FLAGS = ["-O1", "-std=c++17", "-shared", "-fPIC", "-fwrapv", "-fno-math-errno", "-fno-trapping-math",
          "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", f"-I{SIMD}"]
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mf16c"]
 ISAS = {
-    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mf16c"],
+    "avx512": AVX512,
+    "avx512_bf16": [*AVX512, "-mavx512bf16"],
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
     "baseline": [],
 }
 NEEDED = {"avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}, "avx2": {"avx2", "fma", "f16c"}, "baseline": set()}
+NEEDED["avx512_bf16"] = NEEDED["avx512"] | {"avx512_bf16"}
 
 # Storage type: how memory and registers look from NumPy.
 STORAGE = {
@@ -156,6 +159,10 @@ def test_rounding_to_small_floats(library, rng, name):
     got = call(library, f"contract_{name}", rounded if name == "bf16" else values, out=np.empty(len(values), memory))
     same_values(got, expected)
     np.testing.assert_array_equal(np.signbit(got[nan]), np.signbit(values[nan]))
+    if name == "bf16":
+        at_once = call(library, "contract_rounded_bf16", values, out=np.empty(len(values), memory))
+        same_values(at_once, expected)
+        np.testing.assert_array_equal(np.signbit(at_once[nan]), np.signbit(values[nan]))
 
 
 def test_double_to_half_rounds_once(library, rng):

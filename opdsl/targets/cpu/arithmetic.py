@@ -39,6 +39,12 @@ def wrapped(text: str, dtype: DType, name: str = "") -> str:
     return text
 
 
+def before_rounding(text: str) -> str | None:
+    """What `wrapped` or `cast` rounds to bf16, or None where they round nothing."""
+    function = "od::round_bf16("
+    return text[len(function) : -1] if text.startswith(function) else None
+
+
 def literal(value: bool | int | float, dtype: DType) -> str:
     """A C++ literal in the register type of `dtype`; a float is given to the bit."""
     if dtype.is_bool:

@@ -36,7 +36,8 @@ def loaded(dtype: DType, address: str) -> str:
 class Register:
     """A computed value: C++ text that may be repeated freely. `level` is the depth of the scope that it stands in.
 
-    With `lane_step`, the value in lane k is text + lane_step * k (i64 only) and is not yet a vector.
+    With `lane_step`, the value in lane k is text + lane_step * k (i64 only) and is not yet a vector. `unrounded` is what
+    a vector of bf16 was before it was rounded: stores round by themselves in fewer instructions.
     """
 
     text: str
@@ -44,6 +45,7 @@ class Register:
     vector: bool
     level: int
     lane_step: int = 0
+    unrounded: str | None = None
 
 
 @dataclass

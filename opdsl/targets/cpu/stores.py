@@ -3,6 +3,8 @@ there."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from opdsl.ir.core import Op
 from opdsl.targets.cpu.accesses import Access
 from opdsl.targets.cpu.code import STORAGE, Register
@@ -19,7 +21,10 @@ def store_tensor(tables: Tables, access: Access, op: Op, at: Coordinates, regist
         checked = loops.limit is not None and access.stride != "0"
         low, high = access.lane_range(tables) if checked else ("0", None)
         condition = None if checked else access.condition
-        store(tables, access.pointer, access.stride, register, condition, low, high, access.tensor.streams)
+        pointer = access.pointer
+        if access.stride == "1" and register.unrounded is not None:
+            pointer, register = f"od::rounding({pointer})", replace(register, text=register.unrounded)
+        store(tables, pointer, access.stride, register, condition, low, high, access.tensor.streams)
     else:
         _scatter(tables, access, mode, register, ordered)
 

@@ -6,7 +6,8 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 
 from opdsl.ir.core import Op, Value
-from opdsl.ir.types import DType
+from opdsl.ir.types import DType, bf16
+from opdsl.targets.cpu import arithmetic
 from opdsl.targets.cpu.code import REGISTER, Code, Register
 from opdsl.targets.cpu.facts import Facts
 from opdsl.targets.cpu.loop_ir import Buffer, Coordinates, Index, LoopVariable
@@ -76,7 +77,13 @@ class Tables:
         return f"od::mask<{self.loops.lanes}>" if dtype.is_bool else f"od::vec<{REGISTER[dtype]}, {self.loops.lanes}>"
 
     def define(self, hint: str, dtype: DType, vector: bool, expression: str, level: int) -> Register:
-        return Register(self.code.define(hint, self.register_type(dtype, vector), expression, level), dtype, vector, level)
+        type = self.register_type(dtype, vector)
+        unrounded = arithmetic.before_rounding(expression) if vector and dtype == bf16 else None
+        if unrounded is not None and not unrounded.isidentifier():
+            unrounded = self.code.define(hint, type, unrounded, level)
+            expression = arithmetic.wrapped(unrounded, dtype)
+        name = self.code.define(hint, type, expression, level)
+        return Register(name, dtype, vector, level, unrounded=unrounded)
 
     def as_vector(self, register: Register) -> Register:
         """The register in all lanes."""

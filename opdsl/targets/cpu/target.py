@@ -12,9 +12,8 @@ from opdsl import _runtime
 from opdsl.runtime import toolchain
 from opdsl.runtime.cache import default_cache
 from opdsl.runtime.digests import digests
-from opdsl.runtime.knobs import knobs
 from opdsl.targets.base import Request
-from opdsl.targets.cpu.isa import ISAS, Isa, entry_name
+from opdsl.targets.cpu.isa import Isa, chosen, entry_name
 
 if TYPE_CHECKING:  # a kernel that is in the cache needs no code generator
     from opdsl.targets.cpu.lowering import Lowering
@@ -28,11 +27,8 @@ class CpuTarget:
     """Generated C++ for one instruction set."""
 
     def __init__(self, option: str = "") -> None:
-        name = option or knobs.isa or _runtime.best_isa()
-        if name not in ISAS:
-            raise ValueError(f"there is no instruction set {name!r}; the target cpu knows {', '.join(ISAS)}")
-        self.isa = ISAS[name]
-        self.name = f"cpu:{name}"
+        self.isa = chosen(option)
+        self.name = f"cpu:{self.isa.name}"
 
     def stages(self, request: Request) -> Mapping[str, str]:
         """ir, the passes' results, loops, c++, assembly."""
