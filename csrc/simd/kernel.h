@@ -29,6 +29,12 @@ template <int L, class S> OD_INLINE void store_past(S* p, vec<register_of<S>, L>
   else store<L>(p, v);
 }
 
+// Elements from p to the first place where a vector may be stored so; 0 where there is none.
+template <int L, class S> OD_INLINE i64 before_boundary(const S* p) {
+  constexpr u64 bytes = L * sizeof(S) < 64 ? L * sizeof(S) : 64;
+  return (u64)p % sizeof(S) ? 0 : i64(-(u64)p % bytes / sizeof(S));
+}
+
 // Iterations of range(start, stop, step); step > 0.
 OD_INLINE i64 trips(i64 start, i64 stop, i64 step) { return stop <= start ? 0 : (stop - start + step - 1) / step; }
 

@@ -19,7 +19,8 @@ Evaluate = Callable[[Value, Coordinates], Register]
 
 @dataclass(frozen=True)
 class Access:
-    """One access at given coordinates: address, stride along the lanes, and the conditions on being inside."""
+    """One access at given coordinates: address, stride along the lanes, and the conditions on being inside. `row` is the
+    address without the lane loop's part, where that is all that moves it inside the loop."""
 
     tensor: TensorText
     pointer: str
@@ -29,6 +30,7 @@ class Access:
     vector_offset: Register | None
     vector_inside: Register | None
     level: int
+    row: str | None
 
     def lane_range(self, tables: Tables) -> tuple[str, str]:
         """First and one past the last lane that it touches, in the checked part of a lane loop."""
@@ -157,8 +159,11 @@ class _Parts:
 
     def access(self, at: Coordinates) -> Access:
         code = self.tables.code
-        pointer = Register(self.tensor.pointer, i64, False, 0)
+        pointer, row = Register(self.tensor.pointer, i64, False, 0), None
+        lane = self.tables.loops.lane
         for level in sorted(self.by_level):
+            if lane is not None and level == self.tables.loops.level[lane] and len(self.by_level[level]) == 1:
+                row = pointer.text
             text = " + ".join([pointer.text, *self.by_level[level]])
             known = code.recall(("pointer", text))
             if known is None:
@@ -170,7 +175,7 @@ class _Parts:
             level = max(level, self.vector_offset.level)
         stride, condition = " + ".join(self.stride_terms) or "0", self._all_conditions()
         offset, inside = self.vector_offset, self.vector_inside
-        return Access(self.tensor, pointer.text, stride, condition, self.ranges, offset, inside, level)
+        return Access(self.tensor, pointer.text, stride, condition, self.ranges, offset, inside, level, row)
 
     def _add(self, level: int, term: str) -> None:
         self.by_level.setdefault(level, []).append(term)

@@ -14,6 +14,7 @@ from opdsl.targets.cpu.loop_ir import Nest, Root
 from opdsl.targets.cpu.reductions import COPIES, COPY, Reductions
 from opdsl.targets.cpu.tables import Clip, Stored
 
+STORING = ("copy_out", "tile")  # kinds of roots whose lanes have nothing to do with each other
 PART = 16  # additions of floats one after another in a long sum
 
 
@@ -146,54 +147,77 @@ class LoopWriter:
     def _emit_lane_loop(self, nest: Nest, clip: Clip | None) -> None:
         code, v = self.code, nest.variable
         loops = self.tables.loops
-        loops.lane, loops.lanes, loops.met = v, lane_count(self.isa, nest), {}
+        loops.lane, loops.lanes, loops.met, loops.passing = v, lane_count(self.isa, nest), {}, []
         lanes = loops.lanes
         start, stop = (clip.low, clip.high) if clip is not None else ("0", str(v.extent))
         fast = self._body(nest, None)
         met = list(loops.met.values())
+        lows = [low for low, _ in met if low != "0"]
         whole = clip is None and not met and v.extent % lanes == 0
         only_checked = clip is None and v.extent < lanes
-        name = v.name
         if whole and v.extent == lanes:
-            self._block([f"const od::i64 {name} = 0;", *_numbered(fast, 0)])
+            self._block([f"const od::i64 {v.name} = 0;", *_numbered(fast, 0)])
         elif only_checked:
             checked = self._body(nest, str(v.extent))
-            self._block([f"const od::i64 {name} = 0;", *_numbered(checked, 0)])
+            self._block([f"const od::i64 {v.name} = 0;", *_numbered(checked, 0)])
         else:
             code.line("{")
-            code.line(f"  od::i64 {name} = {start};")
+            code.line(f"  od::i64 {v.name} = {start};")
             fast_stop = stop
             for _, high in met:
                 fast_stop = f"od::smaller({fast_stop}, {high})"
-            static_stop = clip is None and not met
-            if static_stop:
-                fast_stop = str(v.extent // lanes * lanes)
-            lows = [low for low, _ in met if low != "0"]
-            checked = [] if whole else self._body(nest, "limit" if not static_stop else str(v.extent % lanes))
             if met:
                 code.line(f"  const od::i64 fast_stop = {fast_stop};")
                 fast_stop = "fast_stop"
-            prefix = checked if lows else []
-            if prefix:
-                low = lows[0]
-                for other in lows[1:]:
-                    low = f"od::larger({low}, {other})"
-                code.line(f"  const od::i64 fast_start = {low};")
-                code.line(f"  for (; {name} < fast_start && {name} < {stop}; {name} += {lanes}) {{")
-                code.line(f"    const od::i64 limit = od::smaller({stop} - {name}, od::i64({lanes}));")
-                code.lines(_numbered(prefix, 0), 2)
-                code.line("  }")
-            self._fast_loops(nest, fast, fast_stop)
-            if not whole:
-                if static_stop:
-                    code.line("  {")
-                else:
-                    code.line(f"  for (; {name} < {stop}; {name} += {lanes}) {{")
-                    code.line(f"    const od::i64 limit = od::smaller({stop} - {name}, od::i64({lanes}));")
-                code.lines(_numbered(checked, 0), 2)
-                code.line("  }")
+            if loops.passing and not lows and all(isinstance(c, Root) and c.kind in STORING for c in nest.children):
+                self._emit_up_to_boundary(nest, fast, fast_stop, stop)
+            else:
+                self._emit_fast_and_checked(nest, fast, fast_stop, stop, lows, whole, static=clip is None and not met)
             code.line("}")
         loops.lane, loops.lanes, loops.limit = None, 1, None
+
+    def _emit_fast_and_checked(
+        self, nest: Nest, fast: list[str], fast_stop: str, stop: str, lows: list[str], whole: bool, static: bool
+    ) -> None:
+        """Whole vectors, and before and after them what is checked. `static`: all bounds are known."""
+        code, name, lanes, extent = self.code, nest.variable.name, self.tables.loops.lanes, nest.variable.extent
+        checked = [] if whole else self._body(nest, "limit" if not static else str(extent % lanes))
+        if static:
+            fast_stop = str(extent // lanes * lanes)
+        if checked and lows:
+            low = lows[0]
+            for other in lows[1:]:
+                low = f"od::larger({low}, {other})"
+            code.line(f"  const od::i64 fast_start = {low};")
+            code.line(f"  for (; {name} < fast_start && {name} < {stop}; {name} += {lanes}) {{")
+            code.line(f"    const od::i64 limit = od::smaller({stop} - {name}, od::i64({lanes}));")
+            code.lines(_numbered(checked, 0), 2)
+            code.line("  }")
+        self._fast_loops(nest, fast, fast_stop)
+        if not whole:
+            if static:
+                code.line("  {")
+            else:
+                code.line(f"  for (; {name} < {stop}; {name} += {lanes}) {{")
+                code.line(f"    const od::i64 limit = od::smaller({stop} - {name}, od::i64({lanes}));")
+            code.lines(_numbered(checked, 0), 2)
+            code.line("  }")
+
+    def _emit_up_to_boundary(self, nest: Nest, fast: list[str], fast_stop: str, stop: str) -> None:
+        """The same where stores pass the caches, for which vectors must lie on their boundaries in memory: the checked part
+        does what comes before the first boundary, too. (NumPy's large arrays begin 16 bytes into a page.)"""
+        code, name, lanes = self.code, nest.variable.name, self.tables.loops.lanes
+        flag, row = self.tables.loops.passing[0]
+        checked = self._body(nest, "limit")
+        before = f"{flag} ? od::smaller(od::before_boundary<{lanes}>({row} + {name}), {stop} - {name}) : 0"
+        code.line(f"  for (od::i64 limit = {before};; limit = od::smaller({stop} - {name}, od::i64({lanes}))) {{")
+        code.line("    if (limit > 0) {")
+        code.lines(_numbered(checked, 0), 3)
+        code.line(f"      {name} += limit;")
+        code.line("    }")
+        self._fast_loops(nest, fast, fast_stop)
+        code.line(f"    if ({name} >= {stop}) break;")
+        code.line("  }")
 
     def _fast_loops(self, nest: Nest, body: list[str], stop: str) -> None:
         name, lanes = nest.variable.name, self.tables.loops.lanes

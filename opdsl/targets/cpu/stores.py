@@ -22,6 +22,8 @@ def store_tensor(tables: Tables, access: Access, op: Op, at: Coordinates, regist
         low, high = access.lane_range(tables) if checked else ("0", None)
         condition = None if checked else access.condition
         pointer = access.pointer
+        if access.stride == "1" and access.row is not None and access.tensor.streams is not None:
+            loops.passing.append((access.tensor.streams, access.row))
         if access.stride == "1" and register.unrounded is not None:
             pointer, register = f"od::rounding({pointer})", replace(register, text=register.unrounded)
         store(tables, pointer, access.stride, register, condition, low, high, access.tensor.streams)

@@ -55,6 +55,7 @@ class Loops:
     limit: str | None = None  # in the checked part of a lane loop: how many lanes count; None: all of them
     inside: set[tuple[tuple[object, ...], LoopVariable]] = field(default_factory=set)  # clips that the loops ensure
     met: dict[tuple[object, ...], tuple[str, str]] = field(default_factory=dict)  # bounds of the fast part of the lanes
+    passing: list[tuple[str, str]] = field(default_factory=list)  # stores past the caches: their flags, and rows
     nest_level: int = 0  # of the block that the nest being emitted is
     read_again: Set[Op] = frozenset()  # copy_ins that more than one of the run's loops reads
     holding: frozenset[Value] = frozenset()  # comparisons that hold everywhere in the nest at hand
