@@ -121,15 +121,21 @@ where FILE has a row for each measurement (columns: `bench/npu_validation.py`).
   instructions and their tiling from the published sources of CANN's operators, which each file names. The others are as
   a well-tuned kernel of that kind is written. Only their time is computed here; tests run them with values on small
   arrays.
-- All kernels of a chip share one set of constants, `opdsl/npu/chips/910b2.toml`; there is no factor of a kernel. Fitted
-  on these rows are: the L2's rate for reading, the rate of HBM, the rate at which one core gets what misses the L2, the
-  rate of rows of `nd2nz` that begin between two granules, the launch (its start, and what each core is later), the head
-  of library operators, and the startup of L1 to L0. Everything else comes from the sources named there.
+- All kernels of a chip share one set of constants, `opdsl/npu/chips/910b2.toml` (and what `910b1.toml` has of its own);
+  there is no factor of a kernel. Fitted on these rows are: the L2's rate for reading, the rate of HBM, the rate at which
+  one core gets what misses the L2, the rate of rows of `nd2nz` that begin between two granules, the launch (its start, and
+  what each core is later), the head of library operators, and the startup of L1 to L0. Everything else comes from the
+  sources named there.
+- 910B1's rate of what misses the L2 is fitted on the times of PTO-ISA's products of 3072 and 6144 cubed (with 910B2's 9
+  and 5 % too long). Not fitted, and better for it: the shares of the cube in its convolutions, 2.3-2.8 points off before,
+  0.4-0.9 since. Its README has a product of 7680 cubed, which FILE has not: predicted 2885 us (measured 3168), cube 87.1 %
+  (80.6), MTE1 66.1 (63.0), MTE2 98.5 (98.4), FIX 1.9 (2.4).
 - The head of library operators (3.5 us) is added to operators of CANN's Ascend C library: SwiGlu, RmsNorm, GroupNorm,
   QuantBatchMatmul and its attention. They read their tiling from global memory and set up queues; published for GEMM
   are 2.2 to 3.5 us. Fitted on either half of their rows, it brings the other half from 24.9 to 20.2 % and from 23.5 to
   18.5 %. Kernels that CANN generates (TBE) read a few numbers, as their programs here do. MatMul has no head: the
-  benchmark runs it right before each repetition, and its smallest row takes 1.9 us in all.
+  benchmark runs it right before each repetition, and its smallest row takes 1.9 us in all. PTO-ISA's products and
+  convolutions have it: their published host programs launch them once, so that no cache has their instructions.
 - The L2 is empty at the start: cann-bench reads 200 MB before each repetition (src/kernel_eval/eval/perf_eval.py),
   PTO-DSL's products take other arrays each time. Where an operator is several kernels, the later ones find what the
   first ones wrote; cann-bench adds up their times. PTO-DSL's additions overwrite the L2 before each repetition and take

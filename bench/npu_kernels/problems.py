@@ -140,9 +140,10 @@ def run(program: npu.Program, arguments: list[npu.ShapeOnly], chip: str, *, warm
     return npu.run(program, arguments, chip=described(chip), values=False, l2="warm" if warm else "cold")
 
 
-def of_library(result: npu.Result) -> npu.Result:
-    """The time of an operator of CANN's Ascend C library, from that of its program: it begins later."""
-    return replace(result, cycles=result.cycles + float(result.chip.data["launch"]["library"]))
+def with_head(result: npu.Result) -> npu.Result:
+    """The time of a kernel that begins later than its program here: an operator of CANN's Ascend C library, or one that is
+    measured at its first launch."""
+    return replace(result, cycles=result.cycles + float(result.chip.data["launch"]["head"]))
 
 
 # ---- matrix products
@@ -190,7 +191,7 @@ def library_product(row: Row) -> Predicted:
     dtype = dtype_of(row)
     out = "f16" if dtype == "i8" else dtype
     result = product(chip_of(row), m, n, k, dtype, out, tuned(chip_of(row), m, n, dtype), False)
-    return of_library(result) if row.kernel == "quant_matmul" else result, 2.0 * m * n * k
+    return with_head(result) if row.kernel == "quant_matmul" else result, 2.0 * m * n * k
 
 
 LADDER = {
@@ -217,10 +218,10 @@ def pto_dsl_product(row: Row) -> Predicted:
 
 
 def pto_isa_product(row: Row) -> Predicted:
-    """Cubes of hicann/pto-isa's gemm_performance: f32 out, the cores a grid of 4 x 6 blocks."""
+    """Cubes of hicann/pto-isa's gemm_performance: f32 out, the cores a grid of 4 x 6 blocks. Its main.cpp launches once."""
     side = int(row.shape.split("^")[0])
     schedule = Schedule(grid=(4, 6))
-    return product(chip_of(row), side, side, side, "f16", "f32", schedule, False), 2.0 * side**3
+    return with_head(product(chip_of(row), side, side, side, "f16", "f32", schedule, False)), 2.0 * side**3
 
 
 def guide_product(row: Row) -> Predicted:
@@ -311,7 +312,7 @@ def swi_glu_problem(row: Row) -> Predicted:
     outer, half = prod(shape[:axis]), prod(shape[axis:]) // 2
     program = swi_glu(described(chip), dtype, outer, half)
     arguments = [empty(outer, 2 * half, dtype=dtype), empty(outer, half, dtype=dtype)]
-    results.append(of_library(run(program, arguments, chip, warm=bool(results))))
+    results.append(with_head(run(program, arguments, chip, warm=bool(results))))
     return in_turn(*results), 0.0
 
 
@@ -347,14 +348,15 @@ def layout_passes(chip: str, image: Image) -> list[npu.Result]:
 
 
 def conv_pto_problem(row: Row) -> Predicted:
-    """X=[N, C1, H, W, 16] K=[C1 * KH * KW, Cout / 16, 16, 16] of hicann/pto-isa's conv2d_forward: 3 x 3 with padding."""
+    """X=[N, C1, H, W, 16] K=[C1 * KH * KW, Cout / 16, 16, 16] of hicann/pto-isa's conv2d_forward: 3 x 3 with padding.
+    Its main.cpp launches once."""
     found = re.fullmatch(r"X=\[(\d+),(\d+),(\d+),(\d+),16\] K=\[(\d+),(\d+),16,16\]", row.shape)
     if not found:
         raise Inexpressible(f"the shape {row.shape!r} is not one that this reads")
     n, c1, h, w, taps, outputs = (int(number) for number in found.groups())
     kernel = round((taps / c1) ** 0.5)
     image = Image(n, c1 * 16, h, w, outputs * 16, kernel, 1, kernel // 2)
-    return convolve(chip_of(row), image, dtype_of(row)), 2 * image.products
+    return with_head(convolve(chip_of(row), image, dtype_of(row))), 2 * image.products
 
 
 def conv_problem(row: Row) -> Predicted:
@@ -393,7 +395,7 @@ def rms_norm_problem(row: Row) -> Predicted:
     rows, columns = prod(shape[:-1]), shape[-1]
     matrix = empty(rows, columns, dtype=dtype)
     arguments = [matrix, empty(columns, dtype=dtype), matrix, empty(rows, dtype="f32")]
-    return of_library(run(rms_norm(described(chip), dtype, rows, columns), arguments, chip)), 0.0
+    return with_head(run(rms_norm(described(chip), dtype, rows, columns), arguments, chip)), 0.0
 
 
 def group_norm_problem(row: Row) -> Predicted:
@@ -401,7 +403,7 @@ def group_norm_problem(row: Row) -> Predicted:
     groups = shape[0] * int(attribute(row, "num_groups"))
     matrix = empty(groups, prod(shape) // groups, dtype=dtype)
     program = group_norm(described(chip), dtype, prod(shape) // groups)
-    return of_library(run(program, [matrix, matrix], chip)), 0.0
+    return with_head(run(program, [matrix, matrix], chip)), 0.0
 
 
 # ---- attention
@@ -432,7 +434,7 @@ def attention_problem(row: Row) -> Predicted:
             q, d = int(found["q"]), int(found["d"])
             keys = int(found.groupdict().get("k") or q)
             result = attend(chip, Problem(1, q, keys, 1, 1, d), dtype, blocks)
-            return of_library(result) if "torch_npu" in row.kernel else result, 4.0 * q * keys * d
+            return with_head(result) if "torch_npu" in row.kernel else result, 4.0 * q * keys * d
     found = re.fullmatch(r"B(\d+) QN(\d+) D(\d+) S=(\d+)", row.shape)
     if found:
         b, heads, d, s = (int(number) for number in found.groups())
@@ -440,7 +442,7 @@ def attention_problem(row: Row) -> Predicted:
     (batch, queries, heads, depth), (_, keys, kv_heads, _) = shapes_of(row)[:2]
     causal = bool(attribute(row, "is_causal", False))
     problem = Problem(batch, queries, keys, heads, kv_heads, depth, causal)
-    return of_library(attend(chip, problem, dtype, 0)), 4.0 * batch * heads * queries * keys * depth
+    return with_head(attend(chip, problem, dtype, 0)), 4.0 * batch * heads * queries * keys * depth
 
 
 PROBLEMS: tuple[tuple[str, Callable[[Row], Predicted]], ...] = (
