@@ -18,10 +18,12 @@ import numpy as np
 
 import opdsl as od
 from opdsl import _runtime
+from opdsl.targets.cpu.isa import chosen
 
 from . import roofs
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+INSTRUCTION_VARIABLES = ("OPDSL_ISA", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE")
 
 
 def has_torch() -> bool:
@@ -113,6 +115,7 @@ def header(threads: int, cores: list[int], **options: Any) -> dict[str, Any]:
         compiler = f"{found.family} {found.version_text}"
     except toolchain.ToolchainError:
         compiler = "none"
+    set_variables = [f"{name}={os.environ[name]}" for name in INSTRUCTION_VARIABLES if name in os.environ]
     return {
         "kind": "header",
         "schema": 1,
@@ -120,14 +123,14 @@ def header(threads: int, cores: list[int], **options: Any) -> dict[str, Any]:
         "device": processor(),
         "cores": len(cores),
         "threads": threads,
-        "isa": _runtime.best_isa(),
+        "isa": chosen().name,
         "features": _runtime.cpu_features(),
         "cache_bytes": [_runtime.cache_bytes(level) for level in (1, 2, 3)],
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "load": round(os.getloadavg()[0], 2),
         "compiler": compiler,
         "versions": versions(),
-        "command": " ".join(["opdsl", *sys.argv[1:]]),
+        "command": " ".join([*set_variables, "opdsl", *sys.argv[1:]]),
         **options,
     }
 

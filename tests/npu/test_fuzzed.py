@@ -249,3 +249,47 @@ def test_a_product_comes_before_the_op_that_adds_it(target: str) -> None:
     products_without_a_loop(a, b, found, target=target)
     products_without_a_loop(a, b, wanted, target="interp")
     np.testing.assert_array_equal(found, wanted)
+
+
+@od.kernel
+def answers_without_events(
+    x: od.Tensor[od.i16, "N4", "N5", "N6", "N7"],
+    w: od.Tensor[od.f64, 14, "N8", 27, "N9"],
+    v: od.Tensor[od.f32, "N15", 17],
+    u: od.Tensor[od.f16, 38, "N18"],
+    z: od.Tensor[od.f32, "N0", "N1", "N2", "N3"],
+    y0: od.Tensor[od.f32, "N0", "N1", "N2", "N3"],
+    y1: od.Tensor[od.f32, "N0", "N1", "N2", "N3"],
+    y2: od.Tensor[od.i16, "N24", "N25"],
+    s: od.i64,
+):
+    N0, N1, N2, N3 = z.shape
+    for a, b, c, d in od.parallel(range(0, N0, 3), range(0, N1, 2), range(0, N2, 8), range(0, N3, 17)):
+        t = od.copy_in(x[c + 5 : c + 8, b : b + 6 : 3, 0:8, 1:18])
+        p = od.copy_in(w[b - 2 : b + 1, a * 2 : a * 2 + 4 : 2, 5:29:3, b - 1 : b + 16], pad=-2)
+        q = od.copy_in(z[a : a + 3, b : b + 2, c : c + 8, d : d + 17])
+        od.copy_out(od.cast(p, od.f32), z[a : a + 3, b : b + 2, c : c + 8, d : d + 17])
+        od.copy_out(q, y0[a : a + 3, b : b + 2, c : c + 8, d : d + 17])
+        od.copy_out(od.rand(d, t), y1[a : a + 3, b : b + 2, c : c + 8, d : d + 17])
+    m = od.copy_in(v[s : s + 17, :])
+    product = od.dot(od.round(od.clamp(m, -4, 4)), od.round(od.clamp(m, -4, 4)))
+    for k in od.pipelined(range(2), depth=2):
+        od.copy_in(u[k - 1 : k + 23 : 3, k : k + 1])
+    od.copy_out(od.cast(product, od.i16), y2[0:17, 0:17])
+
+
+def test_barriers_in_place_of_answers_end_the_search_for_events() -> None:
+    """Answers for which there were no events became barriers, of which pipes were not said to learn anything, so that new
+    answers took their place, for ever (fuzz program 800136)."""
+    random = np.random.default_rng(0)
+    found = []
+    x = random.integers(-99, 99, (12, 11, 11, 17)).astype(np.int16)
+    w, v = random.standard_normal((14, 16, 27, 29)), random.standard_normal((22, 17)).astype(np.float32)
+    u = np.ones((38, 2), np.float16)
+    z = random.standard_normal((4, 4, 16, 33)).astype(np.float32)
+    for target in ("interp", "npu:910b2"):
+        outs = [z.copy(), np.zeros_like(z), np.zeros_like(z), np.zeros((17, 18), np.int16)]
+        answers_without_events(x, w, v, u, *outs, 5, target=target)
+        found.append(outs)
+    for expected, got in zip(*found, strict=True):
+        np.testing.assert_array_equal(got, expected)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from opdsl.npu.program import Register
 from opdsl.targets.npu.dependences import AHEAD, Agent, Dependence
 from opdsl.targets.npu.forms import trips
-from opdsl.targets.npu.tree import Block, Branch, Flag, Loop, Node, While, blocks_of
+from opdsl.targets.npu.tree import Barrier, Block, Branch, Flag, Loop, Node, While, blocks_of
 
 MOST = AHEAD + 1  # a lag that counts as any above
 
@@ -110,6 +110,7 @@ class Knowledge:
         found = False
         for node in block.nodes:
             found |= isinstance(node, Flag) and id(node.dependence) in self._numbers
+            found |= isinstance(node, Barrier) and node.pipe == "ALL"
             for inner in blocks_of(node):
                 found |= self._find_flags(inner)
         if found:
@@ -127,6 +128,9 @@ class Knowledge:
         if isinstance(node, Flag):
             if id(node.dependence) in self._numbers:
                 self._flag(node, node.dependence)
+        elif isinstance(node, Barrier):
+            if node.pipe == "ALL":
+                self._meet(node.core)
         elif isinstance(node, Loop | While):
             if id(node.body) in self._eventful:
                 self._loop(node)
@@ -192,6 +196,11 @@ class Knowledge:
         own: Lags = self._lags[agent]
         np.minimum(own, self._lags[self._scalars[agent]], out=own)
         return own
+
+    def _meet(self, core: str) -> None:
+        """A barrier of all pipes of a core: what one of them knows all know."""
+        pipes = [agent for (of, _), agent in self._agents.items() if of == core]
+        self._lags[pipes] = self._lags[pipes].min(axis=0)
 
     def _set(self, dependence: Dependence, slot: int) -> None:
         number = self._numbers[id(dependence)]
