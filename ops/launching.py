@@ -37,15 +37,21 @@ def run(kernel: Kernel, arguments: tuple[Any, ...], target: str | None, **conste
 
 def kind_of(target: str | None) -> str:
     """Of a target, or of the one of calls that name none: "cpu", "interp", "npu", "triton"."""
-    return (knobs.target if target is None else target).partition(":")[0]
+    return _parts(target)[0]
 
 
 def multiplies_tiles(target: str | None) -> bool:
     """Whether a target, or the one of calls that name none, is a CPU whose instructions multiply tiles (AMX)."""
-    kind, _, option = (knobs.target if target is None else target).partition(":")
+    kind, option = _parts(target)
     with suppress(ValueError):  # the launch says what is wrong
         return kind == "cpu" and chosen(option).has_tiles
     return False
+
+
+def _parts(target: str | None) -> tuple[str, str]:
+    """Kind and option of a target, or of the one of calls that name none."""
+    kind, _, option = (knobs.target if target is None else target).partition(":")
+    return kind, option
 
 
 def _miss(*_: object) -> object:
