@@ -18,6 +18,10 @@ LOG2_E = 1.4426950408889634
         od.Config(BM=64, BN=128, BK=64, num_warps=4, num_stages=4),
         od.Config(BM=64, BN=64, BK=128, num_warps=4, num_stages=3),
         od.Config(BM=16, BN=64, BK=128, num_warps=4, num_stages=4),
+        od.Config(BM=128, BN=256, BK=64, num_warps=8, num_stages=3, descriptors=1),
+        od.Config(BM=128, BN=256, BK=64, num_warps=8, num_stages=4, descriptors=1),
+        od.Config(BM=128, BN=128, BK=64, num_warps=4, num_stages=4, descriptors=1),
+        od.Config(BM=256, BN=128, BK=64, num_warps=8, num_stages=3, descriptors=1),
     ]
 )
 def matmul(a: od.Tensor["T", "M", "K"], b: od.Tensor["T", "K", "N"], c: od.Tensor["T", "M", "N"], *,
@@ -52,6 +56,9 @@ def attend(q, kt, vt, visible, top, total, acc, scale):
         od.Config(BM=128, BN=64, num_warps=4, num_stages=3),
         od.Config(BM=64, BN=128, num_warps=4, num_stages=2),
         od.Config(BM=64, BN=64, num_warps=4, num_stages=3),
+        od.Config(BM=128, BN=128, num_warps=8, num_stages=2, descriptors=1),
+        od.Config(BM=128, BN=64, num_warps=8, num_stages=3, descriptors=1),
+        od.Config(BM=64, BN=64, num_warps=4, num_stages=3, descriptors=1),
     ]
 )
 def attention(q: od.Tensor["T", "B", "H", "M", "D"], k: od.Tensor["T", "B", "H", "N", "D"],

@@ -98,6 +98,11 @@ def _build_triton(
     config = Config(values)
     if config.constexprs:
         raise CommandError(f"there is no option {next(iter(config.constexprs))!r}", f"there are {listed(OPTIONS)}")
+    if config.options.get("descriptors"):
+        raise CommandError(
+            "--option descriptors=1: a library takes arrays of any strides, and descriptors do not",
+            "leave it out: its kernels load by pointers",
+        )
     try:
         kernels = [
             (read_interface(name, function, one.kernel, one.ir, one.dtypes, one.constexprs), one.ir)

@@ -12,6 +12,7 @@ OPTIONS: Mapping[str, tuple[int, ...]] = {
     "num_warps": (1, 2, 4, 8, 16, 32),
     "num_stages": (1, 2, 3, 4, 5, 6, 7, 8),
     "maxnreg": tuple(range(24, 256, 8)),  # registers of a thread, on NVIDIA's GPUs
+    "descriptors": (0, 1),  # load operands of products by tensor descriptors (TMA), from sm_90 on
 }
 
 

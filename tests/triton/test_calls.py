@@ -131,3 +131,45 @@ def test_arguments_that_do_not_fit(launches: list[SimpleNamespace]) -> None:
     with pytest.raises(od.ArgumentError, match="requires a gradient"):
         add(x, on_device(torch.ones(8)).requires_grad_(), x)
     assert not launches
+
+
+def test_descriptors_are_chosen_by_what_a_call_brings(launches: list[SimpleNamespace]) -> None:
+    from opdsl.runtime.launch import KernelLaunch
+
+    variant = KernelLaunch(load("matmul").matmul).variant("triton", {}, {"descriptors": 1})
+    bias, c = on_device(torch.ones(48, dtype=torch.float16)), on_device(torch.ones(64, 48, dtype=torch.float16))
+    for columns in (48, 49):
+        a = on_device(torch.ones(64, 64, dtype=torch.float16))
+        b = on_device(torch.ones(64, columns, dtype=torch.float16)[:, :48])
+        variant.run_on_device([a, b, bias, c])
+    first, second = (sorted(set(call.values)) for call in launches)
+    assert first == second
+    texts = [plan.kernel.generated.text for plan in variant._device_calls.plans.values()]
+    assert ["b_blocks.load(" in text for text in texts] == [True, False]
+    assert all("a_blocks.load(" in text for text in texts)
+
+
+def test_memory_for_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton asks for it while a kernel is launched; an allocator that the program has set stays."""
+    import triton
+    from triton.runtime import _allocation  # type: ignore[import-untyped]
+
+    from opdsl.targets.triton.device import _run_with_memory
+
+    asked = []
+    monkeypatch.setattr(torch, "empty", lambda size, **given: asked.append((size, given["device"])))
+
+    def run(*arguments: Any) -> None:
+        assert arguments == (1, 2)
+        _allocation._allocator.get()(256, 128, None)
+
+    def own(size: int, alignment: int, stream: int | None) -> Any:
+        raise AssertionError("not for this launch")
+
+    before = _allocation._allocator.get()
+    triton.set_allocator(own)
+    try:
+        _run_with_memory(run, 1, 2)
+        assert asked == [(256, "cuda")] and _allocation._allocator.get() is own
+    finally:
+        triton.set_allocator(before)

@@ -51,6 +51,19 @@ def test_no_spills(name: str, arch: str) -> None:
     assert len(found) <= (6 if name == "conv2d" else 0)
 
 
+@pytest.mark.parametrize("arch", ["sm_90", "sm_100"])
+@pytest.mark.parametrize("name", ["matmul", "flash_attention", "conv2d"])
+def test_descriptors(name: str, arch: str) -> None:
+    """Bulk copies for all operands, in place of asynchronous ones, and memory for the descriptors."""
+    (module,) = compile_request(CASES[name].request("f16", descriptors=1), ARCHES[arch]).modules
+    assembly = module.text("ptx")
+    operands = module.text("ttir").count("tt.make_tensor_descriptor")
+    assert operands == (3 if name == "flash_attention" else 2)
+    assert assembly.count("cp.async.bulk.tensor") >= operands and "cp.async.cg" not in assembly
+    assert module.metadata["global_scratch_size"] == 128 * operands
+    assert not re.findall(r"\b(?:LDL|STL)\b", disassemble(module.path("cubin"))) or name == "conv2d"
+
+
 def test_compiled_twice_is_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     first = compiled("add", "sm_90").binary
     from opdsl.runtime.knobs import knobs

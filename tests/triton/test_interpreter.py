@@ -20,6 +20,7 @@ from support.acceptance import load
 from support.checks import F16, F32, Guarded, check_bits, check_error, exact_integers, lay_out, real
 
 import opdsl as od
+from opdsl.runtime.launch import KernelLaunch
 
 TARGET = "triton:interpreter"
 
@@ -90,6 +91,37 @@ def test_conv2d_and_embedding() -> None:
     module.embedding_backward(dy, ids, dtable.view, target=TARGET)
     inside = (ids >= 0) & (ids < 11)
     check_bits(dtable.check() + np.float32(0), module.reference_backward(dy[inside], ids[inside], 11))
+
+
+def run_with_descriptors(kernel: od.Kernel, arguments: list, constexprs: dict) -> None:
+    """A call with the option that tuning may choose."""
+    KernelLaunch(kernel).variant(TARGET, constexprs, {"descriptors": 1}).run(arguments)
+
+
+@pytest.mark.parametrize("dtype", [F32, F16])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("shape", [(1, 16, 16), (37, 48, 80), (37, 53, 71), (4, 0, 16)])
+def test_matmul_by_descriptors(shape, transposed: bool, dtype) -> None:
+    """Beyond the tensor's end they give zeros; (37, 53, 71) has rows that no descriptor takes."""
+    m, k, n = shape
+    a, b, bias = (exact_integers(s, dtype, i) for i, s in enumerate(((m, k), (k, n), (n,))))
+    given = np.ascontiguousarray(b.T).T if transposed else b
+    c = Guarded((m, n), dtype)
+    run_with_descriptors(load("matmul").matmul, [a, given, bias, c.view], {"BM": 32, "BN": 64, "BK": 16})
+    exact = a.astype(np.float64) @ b.astype(np.float64) + bias.astype(np.float64)
+    check_bits(c.check() + np.zeros((), dtype), exact.astype(np.float32).astype(dtype))
+
+
+def test_attention_by_descriptors() -> None:
+    """Tensors of four dims, of which products take two."""
+    module = load("flash_attention")
+    q, k, v = real((2, 4, 70, 16), F32), real((2, 2, 83, 16), F32, 1), real((2, 2, 83, 16), F32, 2)
+    o, lse = Guarded(q.shape, F32), Guarded(q.shape[:3], F32)
+    run_with_descriptors(module.flash_attention, [q, k, v, o.view, lse.view, 0.25], {"causal": True})
+    exact, exact_lse = module.reference(*(a.astype(np.float64) for a in (q, k, v)), 0.25, True)
+    plain, plain_lse = module.reference(q, k, v, np.float32(0.25), True)
+    check_error(o.check(), exact, plain)
+    check_error(lse.check(), exact_lse, plain_lse)
 
 
 @od.kernel

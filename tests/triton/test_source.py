@@ -9,11 +9,12 @@ import ast
 from pathlib import Path
 
 import pytest
-from support.triton_kernels import CASES
+from support.triton_kernels import CASES, Case
 
 import opdsl as od
 from opdsl.runtime.launch import contiguous_request
 from opdsl.targets.triton.arch import ARCHES
+from opdsl.targets.triton.arguments import Tensor, hints
 from opdsl.targets.triton.generate import generate
 from opdsl.targets.triton.source import compile_sizes, evaluate_size
 
@@ -27,6 +28,62 @@ def test_golden_source(name: str, update_golden: bool) -> None:
     if update_golden:
         path.write_text(text)
     assert text == path.read_text()
+
+
+@pytest.mark.parametrize("name", ["matmul", "flash_attention"])
+def test_golden_source_with_descriptors(name: str, update_golden: bool) -> None:
+    text = generate(CASES[name].request("f16", descriptors=1), ARCHES["sm_90"]).text
+    path = GOLDEN / f"{name}_descriptors.txt"
+    if update_golden:
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def loads_of(parameter: str, arch: str = "sm_90", dtype: str = "f16", constexprs=None, **options) -> str:
+    """How the kernel matmul loads its operand: "descriptor" or "pointers"."""
+    case = CASES["matmul"]
+    request = Case(case.module, case.kernel, constexprs or {}).request(dtype, descriptors=1, **options)
+    text = generate(request, ARCHES[arch]).text
+    found = [f"{parameter}_blocks.load(" in text, f"{parameter} + " in text]
+    assert found in ([True, False], [False, True])
+    return "descriptor" if found[0] else "pointers"
+
+
+def test_which_loads_go_by_descriptors() -> None:
+    assert loads_of("a") == loads_of("b") == loads_of("a", "sm_100") == "descriptor"
+    assert loads_of("a", "sm_80") == loads_of("a", "gfx942") == "pointers"  # have no copy engine
+    assert loads_of("a", index_bits=64) == "pointers"
+    assert loads_of("a", constexprs={"BK": 48}) == "pointers"  # lanes of tiles that are no powers of two must be 0
+    assert loads_of("a", constexprs={"BM": 512, "BK": 32}) == "pointers"  # more than the engine takes along a dim
+    assert loads_of("a", aligned=frozenset({("b", "descriptor", -1)})) == "pointers"
+    assert loads_of("b", aligned=frozenset({("b", "descriptor", -1)})) == "descriptor"
+
+
+@pytest.mark.parametrize(
+    ("pointer", "shape", "strides", "wanted"),
+    [
+        (4096, (37, 48), (48, 1), True), (4096, (48, 37), (1, 40), True), (4096, (37, 1), (1, 1), False),
+        (4104, (37, 48), (48, 1), False), (4096, (37, 48), (52, 1), False), (4096, (37, 48), (0, 1), False),
+        (4096, (37, 48), (-48, 1), False), (4096, (0, 48), (48, 1), False), (4096, (37, 48), (96, 2), False),
+    ],
+)  # fmt: skip
+def test_what_a_descriptor_can_be_made_of(pointer: int, shape, strides, wanted: bool) -> None:
+    (parameter, *_) = CASES["matmul"].ir("f16").parameters
+    aligned, _ = hints([parameter.type], ["a"], [Tensor(pointer, shape, strides)], descriptors=True)
+    assert (("a", "descriptor", -1) in aligned) == wanted
+
+
+@od.kernel
+def updated(a: od.Tensor[od.f16, 64, 64], b: od.Tensor[od.f16, 64, 64]):
+    for m in od.parallel(range(0, 64, 16)):
+        t = od.copy_in(a[m : m + 16, :])
+        od.copy_out(od.dot(t, od.copy_in(b)), a[m : m + 16, :])
+
+
+def test_what_the_kernel_writes_is_not_loaded_by_descriptors() -> None:
+    """The copy engine does not see a program's own stores."""
+    text = generate(contiguous_request(updated.lower(), descriptors=1), ARCHES["sm_90"]).text
+    assert "tl.load(a" in text and "b_blocks.load(" in text
 
 
 @pytest.mark.parametrize("dtype", ["f64", "f32", "bf16", "f8e4m3", "f8e5m2", "i32", "u8"])

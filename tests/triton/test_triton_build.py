@@ -341,6 +341,7 @@ def test_for_amd(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--option", "num_warps"], "expected NAME=NUMBER"),
         (["--option", "warps=4"], "there is no option 'warps'"),
         (["--option", "num_warps=3"], "num_warps of a configuration is 3"),
+        (["--option", "descriptors=1"], "takes arrays of any strides"),
         (["--name", "a-b"], "cannot be called"),
     ],
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from opdsl.ir.core import Gather, IndexSpec, Op, Point, Slice, Value
 from opdsl.ir.types import DType, TensorType, bf16, bool_, f16, f32, f64, i32, i64, shape_of, u32, u64
+from opdsl.targets.triton.descriptors import load_by_descriptor
 from opdsl.targets.triton.expression import (
     AND,
     F8,
@@ -310,13 +311,13 @@ def copy_in(w: Writer, op: Op) -> None:
     tensor, pad = op.operands[0], w.value(op.operands[-1])
     (result,) = op.results
     w.before_read(tensor, op)
-    place = access(w, op)
-    pointer = _pointer(w, tensor, place)
-    dtype = result.type.dtype
-    loaded = _load(w, pointer, place.mask, pad, dtype)
     logical = shape_of(result.type)
-    if place.shape == logical:
-        loaded = loaded.with_fill(None)
+    loaded = load_by_descriptor(w, op)
+    if loaded is None:
+        place = access(w, op)
+        loaded = _load(w, _pointer(w, tensor, place), place.mask, pad, result.type.dtype)
+        if place.shape == logical:
+            loaded = loaded.with_fill(None)
     w.bind(result, loaded, keep=True, hint=f"{w.facts.parameter(tensor)}_{'tile' if logical else 'element'}")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from opdsl.ir.types import TensorType
+from opdsl.targets.triton.intervals import LARGEST_NARROW_DIM
 from opdsl.targets.triton.source import Launch, LaunchArgument, compile_sizes
 
 
@@ -39,3 +41,44 @@ def tiles_function(launch: Launch) -> Callable[..., int]:
     names = [argument.name for argument in launch.arguments]
     sizes = compile_sizes([launch.programs], names)
     return lambda *values: int(sizes(*values)[0])
+
+
+Aligned = frozenset[tuple[str, str, int]]
+
+
+def hints(
+    types: Sequence[Any], names: Sequence[str], values: Sequence[Any], descriptors: bool = False
+) -> tuple[Aligned, int]:
+    """What of a call's arguments is a multiple of 16, and whether its offsets fit into 32 bits; with `descriptors`, which
+    tensors a descriptor can be made of, too, as (parameter, "descriptor", -1)."""
+    aligned = set()
+    bits = 32
+    for type, name, value in zip(types, names, values, strict=True):
+        if not isinstance(type, TensorType):
+            continue
+        if value.pointer % 16 == 0:
+            aligned.add((name, "pointer", -1))
+        if descriptors and _describable(value, type.dtype.bytes):
+            aligned.add((name, "descriptor", -1))
+        reach = 1
+        for axis, (size, stride) in enumerate(zip(value.shape, value.strides, strict=True)):
+            if size % 16 == 0:
+                aligned.add((name, "dim", axis))
+            if stride % 16 == 0:
+                aligned.add((name, "stride", axis))
+            reach += max(0, size - 1) * abs(stride)
+            if size > LARGEST_NARROW_DIM or abs(stride) >= 1 << 31:
+                bits = 64
+        if reach >= 1 << 31:
+            bits = 64
+    return frozenset(aligned), bits
+
+
+def _describable(tensor: Tensor, item: int) -> bool:
+    """Whether the copy engine can address a tensor: it begins at 16 bytes, has elements, and its strides, but for the last
+    that is one element, are positive multiples of 16 bytes (CUDA driver API, cuTensorMapEncodeTiled)."""
+    if tensor.pointer % 16 or 0 in tensor.shape or 1 not in tensor.strides:
+        return False
+    unit = len(tensor.strides) - 1 - tensor.strides[::-1].index(1)
+    others = [stride * item for axis, stride in enumerate(tensor.strides) if axis != unit]
+    return all(stride > 0 and stride % 16 == 0 for stride in others)

@@ -19,9 +19,9 @@ from opdsl.lang.errors import ArgumentError
 from opdsl.lang.kernel import Kernel
 from opdsl.runtime import arrays, binding
 from opdsl.targets.base import Request
-from opdsl.targets.triton.arguments import Tensor, value_of
+from opdsl.targets.triton.arguments import Tensor, hints, value_of
 from opdsl.targets.triton.compiler import compile_request
-from opdsl.targets.triton.device import LoadedKernel, LoadedLaunch, deliver, device_arch, hints, new_report
+from opdsl.targets.triton.device import LoadedKernel, LoadedLaunch, deliver, device_arch, new_report
 from opdsl.targets.triton.errors import DeviceError
 from opdsl.targets.triton.target import TritonTarget
 
@@ -210,7 +210,8 @@ class DeviceCalls:
         facts = self.variant.facts(ordered)
         ir = facts.kernel.ir
         values = [_as_launched(v) if isinstance(v, np.ndarray) else v for v in ordered]
-        aligned, bits = hints([p.type for p in ir.parameters], ir.parameter_names, values)
+        by_descriptors = bool(facts.options.get("descriptors"))
+        aligned, bits = hints([p.type for p in ir.parameters], ir.parameter_names, values, by_descriptors)
         pairs = frozenset(
             frozenset((a, b))
             for a in facts.written

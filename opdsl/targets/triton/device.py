@@ -3,6 +3,7 @@ ROCm) and Triton's driver, so that launches are ordered with torch's own work on
 
 from __future__ import annotations
 
+import contextvars
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opdsl.ir.types import TensorType
 from opdsl.targets.base import Request
 from opdsl.targets.triton.arch import ARCHES, Arch
-from opdsl.targets.triton.arguments import Tensor, tiles_function, value_of
+from opdsl.targets.triton.arguments import Tensor, hints, tiles_function, value_of
 from opdsl.targets.triton.buffers import NUMBER_SHIFT, Buffers
 from opdsl.targets.triton.compiler import Compiled, Module, compile_request
 from opdsl.targets.triton.errors import DeviceError
-from opdsl.targets.triton.intervals import LARGEST_NARROW_DIM
 from opdsl.targets.triton.reports import check_reports
 from opdsl.targets.triton.toolchain import ast_source, functions_of, load_triton
 
@@ -82,6 +81,24 @@ def require_device(arch: Arch) -> int:
     return int(torch.cuda.current_device())
 
 
+def _run_with_memory(run: Any, *arguments: Any) -> None:
+    """A launch of a kernel that keeps tensor descriptors in memory which Triton asks for. In a context of its own, so that
+    an allocator that a program has given Triton stays."""
+    contextvars.copy_context().run(_allocate_and_run, run, arguments)
+
+
+def _allocate_and_run(run: Any, arguments: Sequence[Any]) -> None:
+    import torch
+    import triton
+
+    def allocate(size: int, alignment: int, stream: int | None) -> Any:
+        """From torch's pool, whose blocks begin at multiples of 512 bytes, on the current stream: the launch's own."""
+        return torch.empty(size, dtype=torch.uint8, device="cuda")
+
+    triton.set_allocator(allocate)
+    run(*arguments)
+
+
 class LoadedLaunch:
     """One function, loaded on the current device."""
 
@@ -93,6 +110,8 @@ class LoadedLaunch:
         files = sorted(module.directory.glob(f"{module.launch.function}.*"))
         kernel = CompiledKernel(source, {file.name: str(file) for file in files}, source.hash())
         self.run = kernel.run  # loads the binary
+        if module.metadata.get("global_scratch_size", 0):
+            self.run = functools.partial(_run_with_memory, kernel.run)
         self.function = kernel.function
         self.metadata = kernel.packed_metadata
         self.kernel = kernel
@@ -138,32 +157,6 @@ class LoadedKernel:
                 )
 
 
-Aligned = frozenset[tuple[str, str, int]]
-
-
-def hints(types: Sequence[Any], names: Sequence[str], values: Sequence[Any]) -> tuple[Aligned, int]:
-    """What of a call's arguments is a multiple of 16, and whether its offsets fit into 32 bits."""
-    aligned = set()
-    bits = 32
-    for type, name, value in zip(types, names, values, strict=True):
-        if not isinstance(type, TensorType):
-            continue
-        if value.pointer % 16 == 0:
-            aligned.add((name, "pointer", -1))
-        reach = 1
-        for axis, (size, stride) in enumerate(zip(value.shape, value.strides, strict=True)):
-            if size % 16 == 0:
-                aligned.add((name, "dim", axis))
-            if stride % 16 == 0:
-                aligned.add((name, "stride", axis))
-            reach += max(0, size - 1) * abs(stride)
-            if size > LARGEST_NARROW_DIM or abs(stride) >= 1 << 31:
-                bits = 64
-        if reach >= 1 << 31:
-            bits = 64
-    return frozenset(aligned), bits
-
-
 class DeviceExecutable:
     """Runs on NumPy arrays, by way of copies in the GPU's memory: for checks, not for speed."""
 
@@ -184,7 +177,8 @@ class DeviceExecutable:
         buffers = Buffers([a for a in arguments if isinstance(a, np.ndarray)])
         copies = [torch.frombuffer(data, dtype=torch.uint8).to(f"cuda:{device}") for data in buffers.data]
         values = [_moved(buffers.tensor(a), copies) if isinstance(a, np.ndarray) else a for a in arguments]
-        aligned, bits = hints([p.type for p in kernel.parameters], kernel.parameter_names, values)
+        by_descriptors = bool(request.options.get("descriptors"))
+        aligned, bits = hints([p.type for p in kernel.parameters], kernel.parameter_names, values, by_descriptors)
         key = (aligned, bits)
         if key not in self._loaded:
             options = {**request.options, "aligned": aligned, "index_bits": bits}

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 
 from opdsl.targets.base import Request
 from opdsl.targets.triton.arch import ARCHES, DEFAULT_ARCH
-from opdsl.targets.triton.arguments import value_of
+from opdsl.targets.triton.arguments import Aligned, hints, value_of
 from opdsl.targets.triton.buffers import Buffers
 from opdsl.targets.triton.errors import INSTALL, InterpreterFailure, TritonMissingError
 from opdsl.targets.triton.generate import generate
 from opdsl.targets.triton.reports import check_reports
+from opdsl.targets.triton.source import Generated
 from opdsl.targets.triton.toolchain import load_triton, version_of
 
 OLDEST_INTERPRETER = (3, 9)
@@ -42,28 +43,40 @@ class InterpretedExecutable:
                 f"Triton {needed}: {INSTALL}"
             )
         self._kernel = request.kernel
-        options = {**request.options, "upcast_bf16": True}
-        self._generated = generate(replace(request, options=options), ARCHES[DEFAULT_ARCH])
+        self._request = replace(request, options={**request.options, "upcast_bf16": True})
+        self._generated: dict[Aligned | None, Generated] = {}
+        if not request.options.get("descriptors"):
+            self._source(None)  # what is wrong with the kernel comes before its arguments
+
+    def _source(self, aligned: Aligned | None) -> Generated:
+        if aligned not in self._generated:
+            options = {**self._request.options, "aligned": aligned}
+            self._generated[aligned] = generate(replace(self._request, options=options), ARCHES[DEFAULT_ARCH])
+        return self._generated[aligned]
 
     def __call__(self, arguments: Sequence[NDArray[Any] | int | float | bool]) -> None:
         buffers = Buffers([a for a in arguments if isinstance(a, np.ndarray)])
         values = [buffers.tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
+        aligned = None
+        if self._request.options.get("descriptors"):
+            aligned, _ = hints([p.type for p in self._kernel.parameters], self._kernel.parameter_names, values, True)
+        generated = self._source(aligned)
         launches = []
-        for launch in self._generated.launches:
+        for launch in generated.launches:
             found = [value_of(argument, values, None) for argument in launch.arguments]
             launches.append({**asdict(launch), "options": {}, "values": found})
         header = {
-            "text": self._generated.text,
+            "text": generated.text,
             "name": self._kernel.name,
             "launches": launches,
             "sizes": [len(data) for data in buffers.data],
-            "asserts": len(self._generated.asserts),
+            "asserts": len(generated.asserts),
         }
         answer, data = _worker().run(header, buffers.data)
         if "error" in answer:
             raise InterpreterFailure(f"Triton's interpreter, running {self._kernel.name}: {answer['error']}")
         buffers.take_back(data, self._kernel.name)
-        check_reports(self._generated, self._kernel, answer["failures"])
+        check_reports(generated, self._kernel, answer["failures"])
 
 
 class _Worker:

@@ -45,10 +45,11 @@ class Options:
     index_bits: int = 32
     precision: str = "ieee"
     fp_fusion: bool = False
-    # What is a multiple of 16, as (parameter, "pointer", -1), (parameter, "dim", axis), (parameter, "stride", axis);
-    # None: everything.
+    # What is a multiple of 16, as (parameter, "pointer", -1), (parameter, "dim", axis), (parameter, "stride", axis),
+    # and of which tensors descriptors can be made, as (parameter, "descriptor", -1); None: everything.
     aligned: frozenset[tuple[str, str, int]] | None = None
     maxnreg: int | None = None
+    descriptors: int = 0  # 1: operands of products are loaded by tensor descriptors, where the architecture has them
     upcast_bf16: bool = False  # compute bf16 in f32, products too: Triton's interpreter has no bf16 arithmetic
 
 
