@@ -7,12 +7,13 @@ import json
 import os
 import queue
 import select
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+
+from opdsl.runtime.child import start_module
 
 from .jobs import Job, Outcome
 
@@ -65,8 +66,7 @@ class Worker:
     """One process that answers a line for each line."""
 
     def __init__(self, target: str, on_gpu: bool) -> None:
-        command = [sys.executable, "-m", "opdsl.bench.gpu.worker", target, "gpu" if on_gpu else "none"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process = start_module("opdsl.bench.gpu.worker", target, "gpu" if on_gpu else "none")
 
     def do(self, job: Job, seconds: float) -> tuple[Outcome | None, bool]:
         """The outcome (None: no time was left), and whether the process can do another."""

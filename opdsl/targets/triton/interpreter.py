@@ -10,8 +10,6 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -20,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opdsl.runtime.child import start_module
 from opdsl.targets.base import Request
 from opdsl.targets.triton.arch import ARCHES, DEFAULT_ARCH
 from opdsl.targets.triton.arguments import Aligned, hints, value_of
@@ -83,13 +82,7 @@ class _Worker:
     """The process that interprets."""
 
     def __init__(self) -> None:
-        environment = {**os.environ, "TRITON_INTERPRET": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "opdsl.targets.triton.interpreter_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
+        self._process = start_module("opdsl.targets.triton.interpreter_worker", environment={"TRITON_INTERPRET": "1"})
         self._lock = threading.Lock()
         self.owner = os.getpid()
 
