@@ -97,8 +97,10 @@ def fill_lanes(
     number: bool | int | float,
     axes: Sequence[int] | None = None,
 ) -> Expression:
+    if expression.fill is not None and _equal(expression.fill, number):
+        return expression
     mask = tile_mask(w, logical, lanes, axes)
-    if mask is None or (expression.fill is not None and _equal(expression.fill, number)):
+    if mask is None:
         return expression
     if expression.is_literal:
         expression = w.typed(expression)
