@@ -44,7 +44,7 @@ SANITIZERS := address,undefined
 SANITIZE_BUILD := build/sanitize
 SANITIZE_TESTS ?= tests/npu/test_vector.py tests/npu/test_cube.py tests/npu/test_hazards.py tests/npu/test_prune.py \
 	tests/npu/test_events.py tests/npu/test_fuzzed.py \
-	tests/cpu/test_pool.py tests/cpu/test_arrays.py tests/cpu/test_entry.py tests/null/test_launcher.py \
+	tests/cpu/test_pool.py tests/cpu/test_large_outputs.py tests/cpu/test_arrays.py tests/cpu/test_entry.py tests/null/test_launcher.py \
 	tests/cpu/test_regressions.py tests/null/test_interp_acceptance.py
 SANITIZE_TARGETS ?= cpu
 SANITIZE_FUZZ ?= --count 60 --seed 500000 --level Og
