@@ -51,7 +51,8 @@ def tile(m: int, n: int, k: int, dtype: np.dtype[Any], unit: str, on_tiles: bool
         columns = FEW_COLUMNS_IN_ROWS if unit == "n" and n > FEW_COLUMNS else FEW_COLUMNS
         return {"BM": rows, "BN": _covering(n, columns), "BK": _covering(k, FEW_DEPTH)}
     if m <= ONE_TILE["m"] and n <= ONE_TILE["n"] and k <= ONE_TILE["k"]:
-        rows, columns, depth = (-(-size // STEP[axis]) * STEP[axis] for axis, size in (("m", m), ("n", n), ("k", k)))
+        sizes = {"m": m, "n": n, "k": max(k, 1)}
+        rows, columns, depth = (-(-sizes[axis] // step) * step for axis, step in STEP.items())
         return {"BM": rows, "BN": columns, "BK": depth}
     rows, columns, depth = ROWS, WIDE if n > WIDE else COLUMNS, DEPTH
     if dtype.kind == "f" and dtype.itemsize > 2 and m > ROWS:

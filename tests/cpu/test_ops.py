@@ -127,7 +127,10 @@ def test_integers(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, BF16])
-@pytest.mark.parametrize("shape", [(70, 41, 53), (3, 300, 130), (1, 64, 40), (20, 1, 16)])
+@pytest.mark.parametrize(
+    "shape",
+    [(70, 41, 53), (3, 300, 130), (1, 64, 40), (20, 1, 16), (20, 0, 24), (70, 0, 130), (40, 8, 0), (0, 5, 20)],
+)
 def test_matmul_exactly(shape: tuple[int, int, int], dtype: Any) -> None:
     m, k, n = shape
     a, b = exact_integers((m, k), dtype, 1, density=0.5), exact_integers((k, n), dtype, 2, density=0.5)
