@@ -422,7 +422,9 @@ def default_root() -> Path:
     try:
         return Path.home() / ".cache" / "opdsl"
     except RuntimeError:  # no HOME, and no entry in the list of users
-        return Path(f"/tmp/opdsl-{os.getuid()}")
+        import tempfile
+
+        return Path(tempfile.gettempdir(), f"opdsl-{os.getuid()}")
 
 
 class PrivateCache(Cache):

@@ -68,8 +68,8 @@ def test_which_loads_go_by_descriptors() -> None:
     ],
 )  # fmt: skip
 def test_what_a_descriptor_can_be_made_of(pointer: int, shape, strides, wanted: bool) -> None:
-    (parameter, *_) = CASES["matmul"].ir("f16").parameters
-    aligned, _ = hints([parameter.type], ["a"], [Tensor(pointer, shape, strides)], descriptors=True)
+    others = [Tensor(4096, (), ())] * 3
+    aligned, _ = hints(CASES["matmul"].ir("f16"), [Tensor(pointer, shape, strides), *others], {"descriptors": 1})
     assert (("a", "descriptor", -1) in aligned) == wanted
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from opdsl.ir.core import Kernel
 from opdsl.ir.types import TensorType
 from opdsl.targets.triton.intervals import LARGEST_NARROW_DIM
 from opdsl.targets.triton.source import Launch, LaunchArgument, compile_sizes
@@ -46,19 +47,17 @@ def tiles_function(launch: Launch) -> Callable[..., int]:
 Aligned = frozenset[tuple[str, str, int]]
 
 
-def hints(
-    types: Sequence[Any], names: Sequence[str], values: Sequence[Any], descriptors: bool = False
-) -> tuple[Aligned, int]:
-    """What of a call's arguments is a multiple of 16, and whether its offsets fit into 32 bits; with `descriptors`, which
-    tensors a descriptor can be made of, too, as (parameter, "descriptor", -1)."""
+def hints(kernel: Kernel, values: Sequence[Any], options: Mapping[str, Any]) -> tuple[Aligned, int]:
+    """What of a call's arguments is a multiple of 16, and whether its offsets fit into 32 bits; where the options ask for
+    descriptors, which tensors they can be made of, too, as (parameter, "descriptor", -1)."""
     aligned = set()
     bits = 32
-    for type, name, value in zip(types, names, values, strict=True):
-        if not isinstance(type, TensorType):
+    for parameter, name, value in zip(kernel.parameters, kernel.parameter_names, values, strict=True):
+        if not isinstance(parameter.type, TensorType):
             continue
         if value.pointer % 16 == 0:
             aligned.add((name, "pointer", -1))
-        if descriptors and _describable(value, type.dtype.bytes):
+        if options.get("descriptors") and _describable(value, parameter.type.dtype.bytes):
             aligned.add((name, "descriptor", -1))
         reach = 1
         for axis, (size, stride) in enumerate(zip(value.shape, value.strides, strict=True)):

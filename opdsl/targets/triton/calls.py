@@ -210,8 +210,7 @@ class DeviceCalls:
         facts = self.variant.facts(ordered)
         ir = facts.kernel.ir
         values = [_as_launched(v) if isinstance(v, np.ndarray) else v for v in ordered]
-        by_descriptors = bool(facts.options.get("descriptors"))
-        aligned, bits = hints([p.type for p in ir.parameters], ir.parameter_names, values, by_descriptors)
+        aligned, bits = hints(ir, values, facts.options)
         pairs = frozenset(
             frozenset((a, b))
             for a in facts.written

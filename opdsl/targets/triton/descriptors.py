@@ -62,24 +62,21 @@ def _order(w: Writer, op: Op) -> list[int] | None:
     (result,) = op.results
     specs: Sequence[IndexSpec] = op.attributes["index"]
     unit, rank = w.unit_axis(tensor), len(specs)
-    sliced = [axis for axis, spec in enumerate(specs) if isinstance(spec, Slice)]
+    boxes = {axis: spec for axis, spec in enumerate(specs) if isinstance(spec, Slice)}
     if not (w.options.descriptors and _has_engine(w) and w.options.index_bits == 32 and _feeds_product(w, result)):
         return None
-    if unit not in sliced or len(sliced) != 2 or rank > MOST_DIMS or repr(pad.number) not in ("0", "0.0"):
+    if unit not in boxes or len(boxes) != 2 or rank > MOST_DIMS or repr(pad.number) not in ("0", "0.0"):
         return None
-    if not all(isinstance(spec, Point) or _is_box(spec) for spec in specs) or w.lanes(result) != shape_of(result.type):
+    if any(not isinstance(spec, Slice | Point) for spec in specs) or w.lanes(result) != shape_of(result.type):
         return None
-    row = specs[unit]
-    if not isinstance(row, Slice) or row.length * result.type.dtype.bytes < LEAST_ROW or not _describable(w, tensor):
+    if any(box.step != 1 or box.length > LARGEST_BOX for box in boxes.values()):
+        return None
+    if boxes[unit].length * result.type.dtype.bytes < LEAST_ROW or not _describable(w, tensor):
         return None
     # The copy engine does not see what this launch itself has stored.
     if any(w.facts.shared(tensor, written) for written in tensors_written(w.kernel)):
         return None
     return [*(axis for axis in range(rank) if axis != unit), unit]
-
-
-def _is_box(spec: IndexSpec) -> bool:
-    return isinstance(spec, Slice) and spec.step == 1 and spec.length <= LARGEST_BOX
 
 
 def _has_engine(w: Writer) -> bool:

@@ -84,19 +84,18 @@ def require_device(arch: Arch) -> int:
 def _run_with_memory(run: Any, *arguments: Any) -> None:
     """A launch of a kernel that keeps tensor descriptors in memory which Triton asks for. In a context of its own, so that
     an allocator that a program has given Triton stays."""
-    contextvars.copy_context().run(_allocate_and_run, run, arguments)
-
-
-def _allocate_and_run(run: Any, arguments: Sequence[Any]) -> None:
-    import torch
     import triton
 
-    def allocate(size: int, alignment: int, stream: int | None) -> Any:
-        """From torch's pool, whose blocks begin at multiples of 512 bytes, on the current stream: the launch's own."""
-        return torch.empty(size, dtype=torch.uint8, device="cuda")
+    context = contextvars.copy_context()
+    context.run(triton.set_allocator, _allocate)
+    context.run(run, *arguments)
 
-    triton.set_allocator(allocate)
-    run(*arguments)
+
+def _allocate(size: int, alignment: int, stream: int | None) -> Any:
+    """From torch's pool, whose blocks begin at multiples of 512 bytes, on the current stream: the launch's own."""
+    import torch
+
+    return torch.empty(size, dtype=torch.uint8, device="cuda")
 
 
 class LoadedLaunch:
@@ -177,8 +176,7 @@ class DeviceExecutable:
         buffers = Buffers([a for a in arguments if isinstance(a, np.ndarray)])
         copies = [torch.frombuffer(data, dtype=torch.uint8).to(f"cuda:{device}") for data in buffers.data]
         values = [_moved(buffers.tensor(a), copies) if isinstance(a, np.ndarray) else a for a in arguments]
-        by_descriptors = bool(request.options.get("descriptors"))
-        aligned, bits = hints([p.type for p in kernel.parameters], kernel.parameter_names, values, by_descriptors)
+        aligned, bits = hints(kernel, values, request.options)
         key = (aligned, bits)
         if key not in self._loaded:
             options = {**request.options, "aligned": aligned, "index_bits": bits}

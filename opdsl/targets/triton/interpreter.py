@@ -44,8 +44,7 @@ class InterpretedExecutable:
         self._kernel = request.kernel
         self._request = replace(request, options={**request.options, "upcast_bf16": True})
         self._generated: dict[Aligned | None, Generated] = {}
-        if not request.options.get("descriptors"):
-            self._source(None)  # what is wrong with the kernel comes before its arguments
+        self._source(None)  # what is wrong with the kernel comes before its arguments
 
     def _source(self, aligned: Aligned | None) -> Generated:
         if aligned not in self._generated:
@@ -58,7 +57,7 @@ class InterpretedExecutable:
         values = [buffers.tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
         aligned = None
         if self._request.options.get("descriptors"):
-            aligned, _ = hints([p.type for p in self._kernel.parameters], self._kernel.parameter_names, values, True)
+            aligned, _ = hints(self._kernel, values, self._request.options)
         generated = self._source(aligned)
         launches = []
         for launch in generated.launches:
