@@ -244,8 +244,10 @@ def _triton(version: str) -> Finding:
 
 
 def _installed(name: str, module: str) -> str | None:
-    """The version of a package, without importing it; None where it is not there."""
-    if importlib.util.find_spec(module) is None:
+    """The version of a package, without importing it; None where it is not there. A folder of its name that Python could
+    import, but that is no package, has no origin."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
         return None
     try:
         return importlib.metadata.version(name)

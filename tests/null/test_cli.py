@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from opdsl.cli import doctor
@@ -106,6 +107,14 @@ def test_doctor_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == (0 if report["cpu_target_works"] else 1)
     assert main(["doctor"]) == code
     assert "The CPU target" in capsys.readouterr().out
+
+
+def test_a_folder_is_no_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As tests/triton is where Triton is not installed."""
+    (tmp_path / "a_folder").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert doctor._installed("a_folder", "a_folder") is None
+    assert doctor._installed("numpy", "numpy") == np.__version__
 
 
 def test_doctor_without_a_compiler() -> None:
