@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.opdsl-installed
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard csrc/runtime/*.cpp csrc/runtime/*.h csrc/npu*/*.cpp csrc/npu/*.h) csrc/simd/abi.h
 
-.PHONY: demo test setup lint types check fuzz sanitize sanitized clean
+.PHONY: demo test setup lint types check fuzz replay sanitize sanitized clean
 
 demo: setup
 	$(BIN)/python -m opdsl.cli.main demo
@@ -37,6 +37,10 @@ check: test lint types
 FUZZ ?= --count 2000 --seed 0
 fuzz: setup
 	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+# Which texts of kernels (IR, C++, Triton, NPU programs) differ from those of another revision: docs/golden-texts.md.
+replay: setup
+	PYTHONPATH=tests $(BIN)/python -m golden.replay $(BASE) $(REVISION)
 
 # AddressSanitizer and UBSan in csrc/ and in generated code. Python itself leaks by design, and the fuzzer's arrays end
 # at pages that may not be touched. (test_stress has sanitizers of its own.)
