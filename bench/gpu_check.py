@@ -123,11 +123,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _prepare(options: argparse.Namespace) -> Check | None:
     """Looks at the machine. None where nothing can be done."""
-    from opdsl.lang.errors import OpdslError
+    from opdsl.runtime.devices import Cuda, DeviceError
+    from opdsl.runtime.tuning_records import record_target
+    from opdsl.support.errors import OpdslError
     from opdsl.targets.triton.arch import ARCHES
     from opdsl.targets.triton.toolchain import load_triton
-    from opdsl.tuning.device import Cuda, DeviceError
-    from opdsl.tuning.records import record_target
 
     options.out.mkdir(parents=True, exist_ok=True)
     cores = len(os.sched_getaffinity(0))
@@ -153,7 +153,7 @@ def _prepare(options: argparse.Namespace) -> Check | None:
 def _versions(dry: bool) -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
-    from opdsl.tuning.device import Cuda
+    from opdsl.runtime.devices import Cuda
 
     found = {"python": sys.version.split()[0]}
     for name in ("opdsl", "torch", "triton", "numpy"):
@@ -172,7 +172,9 @@ def _value_jobs(check: Check, options: argparse.Namespace) -> list[Job]:
 
     package = Path(opdsl.__file__).resolve().parent
     acceptance = options.kernels or package.parent.parent / "shared" / "kernels"
-    examples = next((f for f in (package.parent / "examples", package / "examples") if (f / "linear.py").is_file()), None)
+    examples = next(
+        (f for f in (package.parent / "examples", package / "examples") if (f / "linear.py").is_file()), None
+    )
     if not (acceptance / "matmul.py").is_file():
         check.say(f"the acceptance kernels are not in {acceptance}: --kernels says where they are; they are left out")
         acceptance = None
@@ -230,8 +232,8 @@ def _tune(check: Check) -> None:
     sizes that take no time, to see that it can be done."""
     from opdsl.bench.gpu import kernels
 
-    from opdsl.runtime.knobs import knobs
-    from opdsl.tuning import records
+    from opdsl.runtime import tuning_records as records
+    from opdsl.support.knobs import knobs
 
     path = records.records_file(kernels.matmul, check.out)
     done = 0
@@ -270,10 +272,10 @@ def _tune_one(
     from opdsl.bench.gpu import kernels
 
     from opdsl.lang.config import Config, shown
-    from opdsl.runtime.knobs import knobs
+    from opdsl.runtime import tuning_records as records
+    from opdsl.runtime.devices import device_for
     from opdsl.runtime.specialised import written_parameters
-    from opdsl.tuning import records
-    from opdsl.tuning.device import device_for
+    from opdsl.support.knobs import knobs
     from opdsl.tuning.search import Problem, search
 
     kernel = getattr(kernels, name)
@@ -303,7 +305,7 @@ def _tune_one(
 
 
 def _as_array(argument: Any) -> Any:
-    from opdsl.tuning.device import to_numpy
+    from opdsl.runtime.devices import to_numpy
 
     return to_numpy(argument) if hasattr(argument, "detach") else argument
 
@@ -353,7 +355,7 @@ def _survey(check: Check) -> list[Any]:
     """What the GPU can do, measured by itself."""
     from opdsl.bench.gpu import roofs
 
-    from opdsl.tuning.device import device_for
+    from opdsl.runtime.devices import device_for
 
     found = roofs.survey(device_for(check.target))
     for roof in found:

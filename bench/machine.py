@@ -108,7 +108,7 @@ def versions() -> dict[str, str]:
 
 def header(threads: int, cores: list[int], **options: Any) -> dict[str, Any]:
     """The first line of the results."""
-    from opdsl.runtime import toolchain
+    from opdsl.support import toolchain
 
     try:
         found = toolchain.find_compiler()

@@ -21,7 +21,7 @@ from pathlib import Path
 from bench.npu_kernels.compiled import predict_compiled
 from bench.npu_kernels.problems import Inexpressible, Row, predict
 from bench.npu_report import document, error_of, line_of, summary
-from opdsl.lang.errors import OpdslError
+from opdsl.support.errors import OpdslError
 
 FIELDS = ("kernel", "shape", "dtype", "chip", "cores", "metric", "value", "unit", "source", "note")
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from opdsl import _runtime
-from opdsl.runtime import memory, toolchain
+from opdsl.runtime import memory
+from opdsl.support import toolchain
 
 from .arrays import Array
 from .rows import Roof

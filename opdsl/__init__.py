@@ -14,14 +14,16 @@
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
-import opdsl.runtime.clock  # first: it notes when the package was loaded
 import opdsl.runtime.launch  # here rather than at the first call, which is to take as little time as can be
+import opdsl.support.clock  # first: it notes when the package was loaded
 import opdsl.targets.cpu.target  # noqa: F401
 from opdsl.ir.types import bf16, f8e4m3, f8e5m2, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
 from opdsl.ir.types import bool_ as bool
 from opdsl.lang.annotations import Tensor, constexpr
 from opdsl.lang.config import Config
-from opdsl.lang.errors import (
+from opdsl.lang.function import function
+from opdsl.lang.kernel import kernel
+from opdsl.support.errors import (
     ArgumentError,
     CompileError,
     DTypeError,
@@ -30,8 +32,6 @@ from opdsl.lang.errors import (
     ShapeError,
     UsageError,
 )
-from opdsl.lang.function import function
-from opdsl.lang.kernel import kernel
 
 # The built-ins are needed where a kernel is traced, which a kernel in the cache does without. So they are loaded on
 # first use, as other names that most programs do not need. `name=other`: the name there, and ours.
@@ -52,7 +52,7 @@ _LATER = {
     ),
     "opdsl.runtime.threads": "set_num_threads get_num_threads",
     "opdsl.runtime.memory": "empty",
-    "opdsl.runtime.knobs": "knobs",
+    "opdsl.support.knobs": "knobs",
 }
 _PLACES: dict[str, tuple[str, str]] = {}  # our name -> module and name there
 for _module, _names in _LATER.items():

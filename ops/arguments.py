@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opdsl.ir import numpy_types
+from opdsl.ir.numpy_types import dtype_name, numpy_dtypes
 from opdsl.ir.types import DTYPES, DType, f32, integer_range
 from opdsl.lang import promotion
-from opdsl.lang.errors import ArgumentError, DTypeError, LaunchError, Misuse, ShapeError
 from opdsl.runtime import arrays
 from opdsl.runtime.memory import empty
+from opdsl.support.errors import ArgumentError, DTypeError, LaunchError, Misuse, ShapeError
 
 Array = NDArray[Any]
 Number = bool | int | float
@@ -65,14 +67,14 @@ def as_array(operator: str, name: str, value: Any) -> Array:
 
 @cache
 def dtype_of(dtype: np.dtype[Any]) -> DType | None:
-    name = arrays.dtype_name(dtype)
+    name = dtype_name(dtype)
     return DTYPES[name] if name is not None and dtype.isnative else None
 
 
 def checked_dtype(operator: str, name: str, array: Array) -> DType:
     dtype = dtype_of(array.dtype)
     if dtype is None:
-        known = ", ".join(str(d) for d in arrays.numpy_dtypes())
+        known = ", ".join(str(d) for d in numpy_dtypes())
         raise dtype_error(
             operator,
             f"{name} has dtype {array.dtype.str if array.dtype.isbuiltin else array.dtype}; operators know {known}",
@@ -82,7 +84,7 @@ def checked_dtype(operator: str, name: str, array: Array) -> DType:
 
 
 def numpy_dtype(dtype: DType) -> np.dtype[Any]:
-    return arrays.numpy_dtype(dtype.name)
+    return numpy_types.numpy_dtype(dtype.name)
 
 
 def promoted(operator: str, operands: Sequence[DType | Number]) -> DType:

@@ -25,7 +25,7 @@ from opdsl.ops.elementwise import apply, fast_call, plan_of
 from opdsl.ops.launching import FastCall
 
 import opdsl as od
-from opdsl.runtime.knobs import knobs
+from opdsl.support.knobs import knobs
 
 
 @od.function

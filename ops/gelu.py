@@ -15,7 +15,7 @@ from opdsl.ops.launching import FastCall
 from opdsl.ops.pointwise import Pointwise
 
 import opdsl as od
-from opdsl.runtime.knobs import knobs
+from opdsl.support.knobs import knobs
 
 
 @od.function

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opdsl._runtime import MISS
-from opdsl.lang.errors import LaunchError
 from opdsl.lang.kernel import Kernel
-from opdsl.runtime.knobs import knobs
 from opdsl.runtime.launch import KernelLaunch
 from opdsl.runtime.memory import empty
+from opdsl.support.errors import LaunchError
+from opdsl.support.knobs import knobs
 from opdsl.targets.cpu.isa import chosen
 
 Array = NDArray[Any]

@@ -42,7 +42,7 @@ from opdsl.ir.types import DType
 from opdsl.lang.function import Function
 from opdsl.lang.kernel import Kernel
 from opdsl.runtime.arrays import may_share_memory
-from opdsl.runtime.knobs import knobs
+from opdsl.support.knobs import knobs
 
 ACTIVATIONS = {
     "relu": relu_,
@@ -233,9 +233,7 @@ def _repeat(a: Any, b: Any, out: Any) -> Any:
     return out if known.call.fast(a, b, known.no_bias, out) is None else None
 
 
-def _remember(
-    a: Any, b: Any, out: Any, c: Array, no_bias: Array, kernel: Kernel, constexprs: dict[str, Any]
-) -> None:
+def _remember(a: Any, b: Any, out: Any, c: Array, no_bias: Array, kernel: Kernel, constexprs: dict[str, Any]) -> None:
     """Remembers a product that was made of `a`, `b` and `c` as they are."""
     key = layout(a, b, out)
     dims = 2 if kernel is multiply_matrices else 3

@@ -30,7 +30,7 @@ from opdsl.ops.launching import FastCall
 
 from opdsl.ir.types import DType, bool_, f32
 from opdsl.lang.function import Function
-from opdsl.runtime.knobs import knobs
+from opdsl.support.knobs import knobs
 
 # What the result's dtype is, from that of the promoted operands.
 RESULTS: dict[str, Callable[[DType], DType]] = {"same": lambda d: d, "float": to_float, "bool": lambda _: bool_}

@@ -116,7 +116,7 @@ def config_jobs(name: str, dtype: str, sizes: Mapping[str, int], given: Mapping[
 
 def run(job: Job, target: str, on_gpu: bool) -> Outcome:
     """Does a job. Without a GPU everything is compiled, and nothing runs."""
-    from opdsl.lang.errors import CompileError
+    from opdsl.support.errors import CompileError
     from opdsl.targets.triton.errors import DeviceError
 
     kinds: dict[str, Callable[[Job, str, bool], Outcome]] = {
@@ -215,10 +215,10 @@ def _operator(job: Job, target: str, on_gpu: bool) -> Outcome:
 def _kernel(job: Job, target: str, on_gpu: bool) -> Outcome:
     """A kernel of a file on random arguments, as `opdsl run` does it; without a usable reference, the interpreter's
     result counts, for which both compute in the same types."""
-    from opdsl.cli.arguments import compare, find_reference, prepare
-    from opdsl.cli.errors import CommandError
-    from opdsl.cli.loading import load_file
-    from opdsl.cli.specialising import Options
+    from opdsl.harness.arguments import compare, find_reference, prepare
+    from opdsl.harness.errors import CommandError
+    from opdsl.harness.loading import load_file
+    from opdsl.harness.specialising import Options
 
     file = load_file(job.file)
     kernel = file.kernels[job.name]
@@ -236,7 +236,9 @@ def _kernel(job: Job, target: str, on_gpu: bool) -> Outcome:
         else:
             return Outcome(
                 "ok" if comparison.good else "wrong",
-                "" if comparison.good else f"error {comparison.error:.2e} of the largest, allowed {comparison.allowed:.2e}",
+                ""
+                if comparison.good
+                else f"error {comparison.error:.2e} of the largest, allowed {comparison.allowed:.2e}",
                 comparison.error,
                 comparison.allowed,
             )
@@ -249,9 +251,7 @@ def _kernel(job: Job, target: str, on_gpu: bool) -> Outcome:
 
 def small(sizes: Mapping[str, int], bound: Sequence[str]) -> dict[str, int]:
     """Sizes for which the same code is made as for these: what is a multiple of 16 stays one, constexprs stay."""
-    return {
-        name: size if size < 256 or name in bound else 256 + (size % 16 != 0) for name, size in sizes.items()
-    }
+    return {name: size if size < 256 or name in bound else 256 + (size % 16 != 0) for name, size in sizes.items()}
 
 
 def _config(job: Job, target: str, on_gpu: bool) -> Outcome:

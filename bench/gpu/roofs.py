@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from opdsl.tuning.device import Device
+from opdsl.runtime.devices import Device
 
 from ..rows import Roof
 from .problems import torch_dtype

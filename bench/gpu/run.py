@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from opdsl.tuning.device import Device, device_for
+from opdsl.runtime.devices import Device, device_for
 
 from ..cases import SHAPES, Case, load, matches
 from ..rows import Row
@@ -60,7 +60,9 @@ class Contender:
             result = self.call()
             error, allowed, text = judge(result, problem, truth)
         except Exception as failure:  # noqa: BLE001 - one contender's failure must not end the run
-            self.problem = self.problem or f"{when}{type(failure).__name__}: {(str(failure) or ' ').splitlines()[0][:300]}"
+            self.problem = (
+                self.problem or f"{when}{type(failure).__name__}: {(str(failure) or ' ').splitlines()[0][:300]}"
+            )
             return
         self.error, self.allowed = max(self.error, error), allowed
         if not text or self.problem:
@@ -148,9 +150,7 @@ def run_case(case: Case, problem: Problem, options: Options) -> list[Row]:
     return _rows(case, problem, contenders, probes, times)
 
 
-def _prepare(
-    name: str, problem: Problem, arguments: Sequence[Tensor], truth: Truth, device: Device
-) -> Contender:
+def _prepare(name: str, problem: Problem, arguments: Sequence[Tensor], truth: Truth, device: Device) -> Contender:
     """The fastest of a contender's ways that are right, in a short trial."""
     ways = []
     for way in problem.contenders[name]:
@@ -212,7 +212,11 @@ def _limit(problem: Problem, probes: Sequence[Probe], times: dict[str, list[floa
 
 
 def _rows(
-    case: Case, problem: Problem, contenders: Sequence[Contender], probes: Sequence[Probe], times: dict[str, list[float]]
+    case: Case,
+    problem: Problem,
+    contenders: Sequence[Contender],
+    probes: Sequence[Probe],
+    times: dict[str, list[float]],
 ) -> list[Row]:
     limit = _limit(problem, probes, times) if times else None
     rows = []

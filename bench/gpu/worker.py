@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from opdsl.runtime.child import start_module
+from opdsl.support.child import start_module
 
 from .jobs import Job, Outcome
 
@@ -23,7 +23,11 @@ FATAL = ("CUDA error", "illegal memory access", "misaligned address", "device-si
 
 
 def run_all(
-    jobs: Sequence[Job], target: str, on_gpu: bool, processes: int, deadline: float,
+    jobs: Sequence[Job],
+    target: str,
+    on_gpu: bool,
+    processes: int,
+    deadline: float,
     progress: Callable[[int, Job, Outcome], None] = lambda number, job, outcome: None,
 ) -> list[Outcome | None]:
     """The outcome of each job; None where time was up before (`deadline` as time.monotonic has it)."""

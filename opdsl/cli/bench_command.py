@@ -17,15 +17,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("suite", nargs="?", help=f"{', '.join(SUITES)} or all")
     parser.add_argument("--target", default="cpu", help="cpu, or triton: the suites of GPUs (default: cpu)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads for everyone (default: 1)")
-    parser.add_argument("--shapes", default="core", metavar="SET", help="smoke, core, full or a TOML file (default: core)")
+    parser.add_argument(
+        "--shapes", default="core", metavar="SET", help="smoke, core, full or a TOML file (default: core)"
+    )
     parser.add_argument(
         "--peers", help="with commas between; none for none (default: torch,numpy; on GPUs torch,triton)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON lines")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a report with roofline plots (needs matplotlib)")
-    parser.add_argument("--filter", metavar="WORDS", help="only rows whose operator, shape and dtype have all these words")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a report with roofline plots (needs matplotlib)"
+    )
+    parser.add_argument(
+        "--filter", metavar="WORDS", help="only rows whose operator, shape and dtype have all these words"
+    )
     parser.add_argument("--seconds", type=float, metavar="S", help="time for each row (default: 3; on GPUs 1.5)")
-    parser.add_argument("--outputs", choices=("reused", "fresh"), default="reused", help="out= (default), or new outputs")
+    parser.add_argument(
+        "--outputs", choices=("reused", "fresh"), default="reused", help="out= (default), or new outputs"
+    )
     parser.add_argument("--no-pin", action="store_true", help="do not choose cores")
     parser.add_argument("--no-roofs", action="store_true", help="do not measure the machine's limits")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a target is missed")
@@ -102,7 +110,12 @@ def _measure(suites: tuple[str, ...], arguments: argparse.Namespace) -> int:
     progress("preparing")
     cores = machine.use_threads(options.threads, pin=not arguments.no_pin)
     machine.settle_torch()
-    settings = {"shapes": arguments.shapes, "outputs": options.outputs, "seconds": options.seconds, "suites": list(suites)}
+    settings = {
+        "shapes": arguments.shapes,
+        "outputs": options.outputs,
+        "seconds": options.seconds,
+        "suites": list(suites),
+    }
     header = machine.header(options.threads, cores, **settings)
     found: list[Any] = []
     if options.measure_roofs and any(suite != "compile" for suite in suites):
@@ -120,8 +133,8 @@ def _measure(suites: tuple[str, ...], arguments: argparse.Namespace) -> int:
 def _measure_gpu(suites: tuple[str, ...], arguments: argparse.Namespace) -> int:
     from opdsl.bench.gpu import roofs, run
     from opdsl.bench.gpu.problems import Place
-    from opdsl.tuning.device import device_for
-    from opdsl.tuning.records import record_target
+    from opdsl.runtime.devices import device_for
+    from opdsl.runtime.tuning_records import record_target
 
     if arguments.compare or arguments.threads != 1 or arguments.outputs != "reused":
         raise ValueError("--compare, --threads and --outputs are for the CPU's suites")
@@ -163,7 +176,9 @@ def _finish(arguments: argparse.Namespace, header: dict[str, Any], found: list[A
     found += results
     if not rows:
         raise ValueError("no row was chosen; look at --filter and --shapes")
-    threads = "" if "target" in header else f", {header.get('threads')} thread{'s' if header.get('threads') != 1 else ''}"
+    threads = (
+        "" if "target" in header else f", {header.get('threads')} thread{'s' if header.get('threads') != 1 else ''}"
+    )
     title = f"{header.get('device')}, {header.get('isa')}{threads}"
     table.show(rows, results, title)
     if arguments.json is not None:

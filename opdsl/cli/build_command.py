@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opdsl.cli import specialising
-from opdsl.cli.errors import CommandError, listed
-from opdsl.cli.loading import choose_kernels, split_target
-from opdsl.cli.specialising import Options, Specialisation
+from opdsl.harness import specialising
+from opdsl.harness.errors import CommandError, listed
+from opdsl.harness.loading import choose_kernels, split_target
+from opdsl.harness.specialising import Options, Specialisation
 
 if TYPE_CHECKING:
     from opdsl.targets.cpu.ahead_of_time.plan import Part
@@ -51,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     base, _, option = arguments.target.partition(":")
     if base not in ("cpu", "triton") or (base == "cpu" and option):
-        raise CommandError(f"--target {arguments.target}: kernels are built for cpu and triton", "--isa or --arch say more")
+        raise CommandError(
+            f"--target {arguments.target}: kernels are built for cpu and triton", "--isa or --arch say more"
+        )
     _check_options(arguments, base)
     file, kernels = choose_kernels(arguments.kernel, several=True)
     options = Options(arguments, kernels, file.module)
@@ -80,12 +82,10 @@ def _check_options(arguments: argparse.Namespace, base: str) -> None:
             raise CommandError(f"{name} is not for the target {base}", f"leave {name} out")
 
 
-def _build_triton(
-    arguments: argparse.Namespace, specialisations: list[Specialisation], name: str, option: str
-) -> int:
+def _build_triton(arguments: argparse.Namespace, specialisations: list[Specialisation], name: str, option: str) -> int:
     from opdsl.lang.config import OPTIONS, Config
-    from opdsl.targets.cpu.ahead_of_time.interface import read_interface
-    from opdsl.targets.cpu.ahead_of_time.plan import BuildError
+    from opdsl.targets.ahead_of_time.building import BuildError
+    from opdsl.targets.ahead_of_time.interface import read_interface
     from opdsl.targets.triton.ahead_of_time.build import Settings, build
     from opdsl.targets.triton.ahead_of_time.plan import choose_arches
 
@@ -142,9 +142,10 @@ _GPU_PURPOSES = {
 
 
 def _build(arguments: argparse.Namespace, specialisations: list[Specialisation], name: str) -> int:
-    from opdsl.runtime import toolchain
+    from opdsl.support import toolchain
+    from opdsl.targets.ahead_of_time.building import BuildError
     from opdsl.targets.cpu.ahead_of_time.build import Settings, build
-    from opdsl.targets.cpu.ahead_of_time.plan import BuildError, choose_isas, make_part
+    from opdsl.targets.cpu.ahead_of_time.plan import choose_isas, make_part
 
     try:
         isas = choose_isas(arguments.isa.split(",") if arguments.isa else None, toolchain.find_compiler())

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from opdsl.runtime.cache import Cache, default_root
+from opdsl.support.cache import Cache, default_root
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 import opdsl
-from opdsl.cli.arguments import Comparison, Prepared, compare, find_reference, prepare, reference_arguments
-from opdsl.cli.errors import CommandError
-from opdsl.cli.loading import KernelFile, load_file
-from opdsl.cli.specialising import Options
 from opdsl.cli.timing import Timing, shown_time, time_alternately
+from opdsl.harness.arguments import Comparison, Prepared, compare, find_reference, prepare, reference_arguments
+from opdsl.harness.errors import CommandError
+from opdsl.harness.loading import KernelFile, load_file
+from opdsl.harness.specialising import Options
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _heading(target: str, folder: Path) -> str:
     from opdsl import _runtime
-    from opdsl.runtime import toolchain
+    from opdsl.support import toolchain
 
     compiler = toolchain.find_compiler()
     threads = _runtime.get_num_threads()

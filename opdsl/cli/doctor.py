@@ -86,7 +86,7 @@ def _runtime_module() -> Iterator[Finding]:
 
 
 def _isa(best: str, features: list[str]) -> Iterator[Finding]:
-    from opdsl.runtime.knobs import knobs
+    from opdsl.support.knobs import knobs
 
     shown = f"{best} (features: {', '.join(features) or 'none beyond the baseline'})"
     if knobs.isa is None:
@@ -102,7 +102,7 @@ def _isa(best: str, features: list[str]) -> Iterator[Finding]:
 
 
 def _compiler() -> Iterator[Finding]:
-    from opdsl.runtime import toolchain
+    from opdsl.support import toolchain
 
     try:
         compiler = toolchain.find_compiler()
@@ -129,7 +129,7 @@ def _trial(compiler: str) -> Finding:
     import time
 
     from opdsl import _runtime
-    from opdsl.runtime import toolchain
+    from opdsl.support import toolchain
 
     with tempfile.TemporaryDirectory(prefix="opdsl-doctor-") as folder:
         source = Path(folder, "trial.cpp")
@@ -148,8 +148,8 @@ def _trial(compiler: str) -> Finding:
 
 
 def _cache() -> Iterator[Finding]:
-    from opdsl.runtime.cache import Cache, default_root
-    from opdsl.runtime.knobs import knobs
+    from opdsl.support.cache import Cache, default_root
+    from opdsl.support.knobs import knobs
 
     if not knobs.cache:
         detail = "switched off by OPDSL_CACHE: every process compiles anew"

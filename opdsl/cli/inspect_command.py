@@ -7,10 +7,10 @@ import json
 import sys
 from collections.abc import Mapping
 
-from opdsl.cli import specialising
-from opdsl.cli.errors import CommandError, suggestion
-from opdsl.cli.loading import choose_kernels
-from opdsl.cli.specialising import Options
+from opdsl.harness import specialising
+from opdsl.harness.errors import CommandError, suggestion
+from opdsl.harness.loading import choose_kernels
+from opdsl.harness.specialising import Options
 
 MEANINGS = {
     "buffers": "npu: where every tile lies, with its bytes and its line",

@@ -110,11 +110,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _failed(error: Exception) -> int:
     """Shows an error; returns the exit code."""
-    from opdsl.cli.errors import CommandError
-    from opdsl.lang.errors import OpdslError
-    from opdsl.runtime.cache import CacheError
-    from opdsl.runtime.knobs import KnobError, knobs
-    from opdsl.runtime.toolchain import ToolchainError
+    from opdsl.harness.errors import CommandError
+    from opdsl.support.cache import CacheError
+    from opdsl.support.errors import OpdslError
+    from opdsl.support.knobs import KnobError, knobs
+    from opdsl.support.toolchain import ToolchainError
 
     if isinstance(error, CommandError):
         print(f"opdsl: {error}", file=sys.stderr)

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from opdsl.cli.arguments import prepare
-from opdsl.cli.errors import CommandError
-from opdsl.cli.specialising import Options, Specialisation
+from opdsl.harness.arguments import prepare
+from opdsl.harness.errors import CommandError
+from opdsl.harness.specialising import Options, Specialisation
 from opdsl.npu.emulator import Result
 from opdsl.npu.profile import write_profile
 from opdsl.npu.summary import bound_by, roofline, summary

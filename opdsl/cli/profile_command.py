@@ -7,15 +7,15 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from opdsl.cli import arguments as made_up
-from opdsl.cli import specialising
-from opdsl.cli.arguments import Prepared, prepare
-from opdsl.cli.errors import CommandError
-from opdsl.cli.loading import choose_kernels
+from opdsl.analysis.cost import Unknown, Work, count_work
 from opdsl.cli.roofs import Probe, Roofs
-from opdsl.cli.specialising import Options
 from opdsl.cli.timing import Timing, shown_time, time_calls
-from opdsl.passes.work import Unknown, Work, count_work
+from opdsl.harness import arguments as made_up
+from opdsl.harness import specialising
+from opdsl.harness.arguments import Prepared, prepare
+from opdsl.harness.errors import CommandError
+from opdsl.harness.loading import choose_kernels
+from opdsl.harness.specialising import Options
 
 LAUNCH_SECONDS = 20e-6  # below this, launching is what takes the time
 FAR_FROM_ROOFS = 0.35
@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     made_up.add_arguments(parser)
     parser.add_argument("--threads", help="numbers of threads with commas between (default: 1 and all usable cores)")
     parser.add_argument("--seconds", type=float, default=0.5, help="how long to measure for each number of threads")
-    parser.add_argument("-o", "--output", metavar="DIR", help="npu: the folder for timeline.html, trace.json and tables")
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", help="npu: the folder for timeline.html, trace.json and tables"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

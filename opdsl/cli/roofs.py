@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from opdsl import _runtime
-from opdsl.runtime import toolchain
-from opdsl.runtime.cache import default_cache
+from opdsl.support import toolchain
+from opdsl.support.cache import default_cache
 from opdsl.targets.cpu.isa import Isa
 from opdsl.targets.cpu.target import flags
 

@@ -7,13 +7,13 @@ import json
 import time
 from typing import Any
 
-from opdsl.cli import arguments as made_up
-from opdsl.cli import specialising
-from opdsl.cli.arguments import Prepared, compare, find_reference, prepare
-from opdsl.cli.errors import CommandError
-from opdsl.cli.loading import KernelFile, choose_kernels, split_target
-from opdsl.cli.specialising import Options
 from opdsl.cli.timing import shown_time, time_calls
+from opdsl.harness import arguments as made_up
+from opdsl.harness import specialising
+from opdsl.harness.arguments import Prepared, compare, find_reference, prepare
+from opdsl.harness.errors import CommandError
+from opdsl.harness.loading import KernelFile, choose_kernels, split_target
+from opdsl.harness.specialising import Options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from opdsl.cli import arguments as made_up
-from opdsl.cli import specialising
-from opdsl.cli.arguments import Prepared, compare, find_reference, prepare
-from opdsl.cli.errors import CommandError, listed
-from opdsl.cli.loading import KernelFile, choose_kernels
-from opdsl.cli.specialising import Options, Specialisation
+from opdsl.harness import arguments as made_up
+from opdsl.harness import specialising
+from opdsl.harness.arguments import Prepared, compare, find_reference, prepare
+from opdsl.harness.errors import CommandError, listed
+from opdsl.harness.loading import KernelFile, choose_kernels
+from opdsl.harness.specialising import Options, Specialisation
 from opdsl.lang.config import OPTIONS, Config, shown
-from opdsl.lang.errors import CompileError
 from opdsl.lang.kernel import Kernel
-from opdsl.tuning import records
-from opdsl.tuning.device import device_for
-from opdsl.tuning.records import Record
+from opdsl.runtime import tuning_records as records
+from opdsl.runtime.devices import device_for
+from opdsl.runtime.tuning_records import Record
+from opdsl.support.errors import CompileError
 from opdsl.tuning.search import Outcome, Problem, search
 
 if TYPE_CHECKING:
-    from opdsl.tuning.device import Device
+    from opdsl.runtime.devices import Device
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from opdsl.runtime.knobs import knobs
+    from opdsl.support.knobs import knobs
 
     file, (kernel,) = choose_kernels(arguments.kernel, several=False)
     path = records.records_file(kernel, arguments.records)
@@ -187,7 +187,11 @@ def _given(one: Specialisation, arguments: argparse.Namespace) -> dict[str, Any]
 
 
 def _tune(
-    arguments: argparse.Namespace, file: KernelFile, one: Specialisation, target: str, device: Device,
+    arguments: argparse.Namespace,
+    file: KernelFile,
+    one: Specialisation,
+    target: str,
+    device: Device,
     configs: list[Config],
 ) -> Record:
     prepared = prepare(one, arguments)

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
-from opdsl.ir.core import UNKNOWN, IndexSpec, Location, Op, Region, Value
+from opdsl.ir.core import IndexSpec, Op, Region, Value
 from opdsl.ir.ops import infer
 from opdsl.ir.types import DType, Type, shape_of
+from opdsl.support.location import UNKNOWN, Location
 
 
 class Builder:

@@ -8,23 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from opdsl.ir.types import Type
-
-
-@dataclass(frozen=True)
-class Location:
-    """A place in the user's source. Columns count from 1; `end_column` is one past the last."""
-
-    file: str
-    line: int
-    column: int
-    end_line: int = 0
-    end_column: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
-
-
-UNKNOWN = Location("<unknown>", 0, 0)
+from opdsl.support.location import UNKNOWN, Location, Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,14 +68,6 @@ class Op:
     def result(self) -> Value:
         (value,) = self.results
         return value
-
-
-@dataclass(frozen=True)
-class Source:
-    """The text of the file that a kernel was written in, for error messages and listings."""
-
-    file: str
-    text: str = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from opdsl.ir.core import UNKNOWN, Gather, Kernel, Location, Op, Point, Region, Slice, Source, Value
+from opdsl.ir.core import Gather, Kernel, Op, Point, Region, Slice, Value
 from opdsl.ir.ops import IrError
 from opdsl.ir.types import DTYPES, DType, ScalarType, TensorType, TileType, Type
+from opdsl.support.location import UNKNOWN, Location, Source
 
 _TOKEN = re.compile(
     r"""

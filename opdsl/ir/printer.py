@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from opdsl.ir.core import UNKNOWN, Gather, Kernel, Location, Op, Point, Region, Slice, Value
+from opdsl.ir.core import Gather, Kernel, Op, Point, Region, Slice, Value
 from opdsl.ir.types import DType, TensorType, Type
+from opdsl.support.location import UNKNOWN, Location
 
 _NAME = re.compile(r"[A-Za-z_]\w*\Z")
 

@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import Any
 
 from opdsl.ir.types import DType, bool_, f32, i64
-from opdsl.lang.errors import AnnotationError, Misuse, OpdslError
+from opdsl.support.errors import AnnotationError, Misuse, OpdslError
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from opdsl.lang import builtins_math, builtins_reduce, builtins_shape, context
-from opdsl.lang.errors import Misuse, suggestion
 from opdsl.lang.values import Place, Runtime, Scalar, TensorView, Tile, describe
+from opdsl.support.errors import Misuse, suggestion
 
 METHODS: dict[str, Callable[..., Any]] = {
     "astype": builtins_math.cast,
@@ -87,6 +87,6 @@ def runtime_attribute(value: Runtime, name: str) -> object:
 
 
 def _is_builtin(name: str) -> bool:
-    import opdsl
-
-    return context.builtin_name(getattr(opdsl, name, None)) is not None
+    modules = (builtins_math, builtins_reduce, builtins_shape)
+    found = (getattr(module, word, None) for module in modules for word in (name, f"{name}_"))
+    return any(context.builtin_name(value) is not None for value in found)

@@ -12,7 +12,6 @@ from opdsl.ir.ops import OPS
 from opdsl.ir.types import shape_of
 from opdsl.lang.calls import Calls
 from opdsl.lang.constexprs import python
-from opdsl.lang.errors import Misuse
 from opdsl.lang.merging import (
     LeafType,
     LeafValue,
@@ -31,6 +30,7 @@ from opdsl.lang.merging import (
 from opdsl.lang.operators import to_value, truth
 from opdsl.lang.scope import Binding, Poison, assigned_names
 from opdsl.lang.values import NUMBERS, Runtime, Scalar, wrap
+from opdsl.support.errors import Misuse
 
 
 @dataclass

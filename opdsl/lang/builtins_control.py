@@ -10,9 +10,9 @@ from typing import Any, Literal
 from opdsl.ir.core import Value
 from opdsl.lang import context
 from opdsl.lang.context import builtin
-from opdsl.lang.errors import Misuse
 from opdsl.lang.operators import check_operand, truth
 from opdsl.lang.values import Operand, Runtime, RuntimeRange, Scalar, Text, Tile, describe, holds_runtime
+from opdsl.support.errors import Misuse
 
 LoopKind = Literal["parallel", "pipelined", "unrolled"]
 

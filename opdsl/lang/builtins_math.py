@@ -14,7 +14,6 @@ from typing import Any
 from opdsl.ir.types import DType, f32
 from opdsl.lang import context
 from opdsl.lang.context import builtin
-from opdsl.lang.errors import Misuse
 from opdsl.lang.operators import (
     binary,
     broadcast_shapes,
@@ -27,6 +26,7 @@ from opdsl.lang.operators import (
 )
 from opdsl.lang.promotion import common
 from opdsl.lang.values import Number, Operand, Scalar, Tile, describe, is_number, wrap
+from opdsl.support.errors import Misuse
 
 inf = math.inf
 nan = math.nan

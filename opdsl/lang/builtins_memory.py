@@ -9,11 +9,11 @@ from opdsl.ir.ops import STORE_MODES
 from opdsl.ir.types import f32, i64
 from opdsl.lang import context
 from opdsl.lang.context import builtin
-from opdsl.lang.errors import Misuse
 from opdsl.lang.indexing import place_of
 from opdsl.lang.operators import binary, cast_operand, check_operand, index_scalar, to_value
 from opdsl.lang.promotion import fits
 from opdsl.lang.values import Operand, Place, Scalar, TensorView, Tile, describe, is_number, show_shape, wrap
+from opdsl.support.errors import Misuse
 
 
 @builtin("copy_in")

@@ -12,9 +12,9 @@ from opdsl.ir.types import DType, ScalarType, f32
 from opdsl.lang import context
 from opdsl.lang.builtins_shape import check_axis, check_tile, reshaped
 from opdsl.lang.context import builtin
-from opdsl.lang.errors import Misuse
 from opdsl.lang.operators import binary, broadcast_shapes, cast_operand, check_operand, compare, to_value
 from opdsl.lang.values import Operand, Scalar, Tile, describe, show_shape, wrap
+from opdsl.support.errors import Misuse
 
 Axes = int | tuple[int, ...] | None
 

@@ -11,10 +11,10 @@ from opdsl.ir.types import DType, i64
 from opdsl.lang import context
 from opdsl.lang.builtins_math import check_dtype
 from opdsl.lang.context import builtin
-from opdsl.lang.errors import Misuse
 from opdsl.lang.operators import cast_operand, check_operand, to_value
 from opdsl.lang.promotion import common, number_dtype
 from opdsl.lang.values import Operand, Scalar, Tile, describe, show_shape, wrap
+from opdsl.support.errors import Misuse
 
 
 def check_shape(shape: object, what: str, given: object = None) -> tuple[int, ...]:

@@ -17,12 +17,12 @@ from opdsl.lang import builtins_math
 from opdsl.lang.attributes import Method
 from opdsl.lang.constexprs import python
 from opdsl.lang.context import builtin_name
-from opdsl.lang.errors import Misuse
 from opdsl.lang.expressions import Expressions
 from opdsl.lang.function import Function
 from opdsl.lang.operators import cast_operand, check_operand
 from opdsl.lang.scope import Binding, Frame, LocalFunction, bind_arguments
 from opdsl.lang.values import Runtime, RuntimeRange, Scalar, Tile, describe, holds_runtime
+from opdsl.support.errors import Misuse
 
 MAXIMUM_CALL_DEPTH = 64
 

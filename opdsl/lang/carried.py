@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from opdsl.ir.core import Value
 from opdsl.ir.types import ScalarType, shape_of
 from opdsl.lang.branches import Branches
-from opdsl.lang.errors import Misuse
 from opdsl.lang.merging import (
     LeafType,
     LeafValue,
@@ -34,6 +33,7 @@ from opdsl.lang.merging import (
 from opdsl.lang.operators import to_value
 from opdsl.lang.scope import Binding, Poison
 from opdsl.lang.values import NUMBERS, Scalar, wrap
+from opdsl.support.errors import Misuse
 
 MAXIMUM_ATTEMPTS = 8
 

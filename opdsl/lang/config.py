@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
-from opdsl.lang.errors import UsageError, suggestion
+from opdsl.support.errors import UsageError, suggestion
 
 # What a target may be told beside constexprs, with the values that make sense.
 OPTIONS: Mapping[str, tuple[int, ...]] = {

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from opdsl.ir.builder import Builder
-from opdsl.lang.errors import UsageError
+from opdsl.support.errors import UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")

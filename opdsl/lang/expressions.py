@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from opdsl.ir.builder import Builder
-from opdsl.ir.core import Location
 from opdsl.ir.ops import IrError
 from opdsl.lang import builtins_reduce, indexing, operators
 from opdsl.lang.attributes import runtime_attribute
 from opdsl.lang.builtins_control import Loop
 from opdsl.lang.constexprs import BINARY, COMPARE, CONVERSIONS, UNARY, UNSUPPORTED, PythonFailure, python
-from opdsl.lang.errors import CompileError, Misuse, Note, UsageError, suggestion
 from opdsl.lang.foreign_names import equivalent
 from opdsl.lang.scope import Binding, Frame, LocalFunction
 from opdsl.lang.values import Runtime, RuntimeRange, Scalar, Text, Tile, describe, holds_runtime
+from opdsl.support.errors import CompileError, Misuse, Note, UsageError, suggestion
+from opdsl.support.location import Location
 
 
 class Expressions:

@@ -8,7 +8,7 @@ but never takes different ones for equal.
 
 What cannot be followed makes the fingerprint `Unknown`: objects with state or code of their own, functions written in C
 that are not known to depend on their arguments only, names made up at run time. OpDSL's own modules are not followed:
-whoever keeps a fingerprint adds a digest of them (`opdsl.runtime.digests`).
+whoever keeps a fingerprint adds a digest of them (`opdsl.support.digests`).
 """
 
 from __future__ import annotations

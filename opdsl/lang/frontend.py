@@ -11,12 +11,12 @@ from opdsl.ir.types import DType, ScalarType, TensorType
 from opdsl.lang.annotations import Signature, TensorAnnotation
 from opdsl.lang.calls import Return
 from opdsl.lang.context import compiling
-from opdsl.lang.errors import CompileError, OpdslError
 from opdsl.lang.prune import prune
 from opdsl.lang.scope import Binding, Frame
 from opdsl.lang.source import FunctionSource
 from opdsl.lang.statements import Statements
 from opdsl.lang.values import Scalar, TensorView
+from opdsl.support.errors import CompileError, OpdslError
 
 
 class FrontEnd(Statements):

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, NoReturn
 
-from opdsl.lang.errors import UsageError, article_of
 from opdsl.lang.source import FunctionSource
+from opdsl.support.errors import UsageError, article_of
 
 
 class Function:
@@ -35,5 +35,7 @@ def function(function: Callable[..., Any]) -> Function:
     if isinstance(function, Function):
         return function
     if not isinstance(function, FunctionType):
-        raise UsageError(f"@od.function takes a function, not {article_of(function)}", "decorate a `def`, or give a lambda")
+        raise UsageError(
+            f"@od.function takes a function, not {article_of(function)}", "decorate a `def`, or give a lambda"
+        )
     return Function(function)

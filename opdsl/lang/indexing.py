@@ -8,7 +8,6 @@ from types import EllipsisType
 from opdsl.ir.core import Gather, IndexSpec, Point, Slice, Value
 from opdsl.ir.types import i64
 from opdsl.lang import context
-from opdsl.lang.errors import Misuse
 from opdsl.lang.operators import (
     broadcast_shapes,
     check_operand,
@@ -17,6 +16,7 @@ from opdsl.lang.operators import (
     to_value,
 )
 from opdsl.lang.values import Place, Scalar, TensorView, Tile, describe, wrap
+from opdsl.support.errors import Misuse
 
 
 def expand_ellipsis(index: Sequence[object], rank: int, what: str) -> list[object]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import FunctionType
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from opdsl.ir.core import Kernel as IrKernel
 from opdsl.ir.types import DTYPES, DType
 from opdsl.lang.annotations import BadParameter, Signature, read_signature
 from opdsl.lang.config import BadConfig, Config, read_configs
-from opdsl.lang.errors import (
+from opdsl.lang.source import FunctionSource
+from opdsl.support.errors import (
     ArgumentError,
     CompileError,
     DTypeError,
@@ -27,8 +28,7 @@ from opdsl.lang.errors import (
     article_of,
     suggestion,
 )
-from opdsl.lang.source import FunctionSource
-from opdsl.runtime.knobs import knobs
+from opdsl.support.knobs import knobs
 
 
 def plain(value: Any) -> Any:
@@ -43,6 +43,25 @@ def constexpr_key(value: Any) -> Hashable:
     if isinstance(value, tuple):
         return tuple(map(constexpr_key, value))
     return (type(value), value)
+
+
+class Runner(Protocol):
+    """What binds arguments and launches: a layer above registers itself, since kernels need not know how they run."""
+
+    def launcher(self, kernel: Kernel) -> Callable[..., None]:
+        """What runs the calls of a kernel."""
+
+    def lower_call(self, kernel: Kernel, arguments: Sequence[Any], named: Mapping[str, Any]) -> IrKernel:
+        """The tile IR that a call with these arguments would compile."""
+
+
+RUNNER: Runner
+
+
+def register_runner(runner: Runner) -> None:
+    """Says what runs the calls of kernels: `opdsl.runtime.launch`, when it is loaded."""
+    global RUNNER
+    RUNNER = runner
 
 
 class Kernel:
@@ -208,9 +227,7 @@ class Kernel:
         """
         try:
             if arguments:
-                from opdsl.runtime.launch import lower_call
-
-                return lower_call(self, arguments, named)
+                return RUNNER.lower_call(self, arguments, named)
             variables = self.signature.dtype_variables
             dtypes = {name: _dtype(name, value) for name, value in named.items() if name in variables}
             return self.specialise(dtypes, {k: v for k, v in named.items() if k not in variables})
@@ -237,9 +254,7 @@ class Kernel:
             self._finish(result, arguments)
             return
         if self._launch is None:
-            from opdsl.runtime.launch import launcher
-
-            self._launch = launcher(self)
+            self._launch = RUNNER.launcher(self)
         self._launch(*arguments, **named)
 
     def forget_launches(self) -> None:

@@ -9,7 +9,6 @@ from opdsl.ir.ops import FLOAT_FUNCTIONS, ROUNDINGS
 from opdsl.ir.types import DType, ScalarType, bool_, f32, i32, i64
 from opdsl.lang import context
 from opdsl.lang.affine import Affine, atom, combine
-from opdsl.lang.errors import Misuse
 from opdsl.lang.promotion import check_fits, common, fits, number_dtype
 from opdsl.lang.values import (
     Number,
@@ -24,6 +23,7 @@ from opdsl.lang.values import (
     show_shape,
     wrap,
 )
+from opdsl.support.errors import Misuse
 
 
 def check_operand(value: object, what: str) -> Operand:

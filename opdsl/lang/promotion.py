@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from opdsl.ir.types import DTYPES, DType, bool_, f32, i32, i64, integer_range
-from opdsl.lang.errors import Misuse
 from opdsl.lang.values import NUMBERS, Number, Scalar, Tile
+from opdsl.support.errors import Misuse
 
 
 def number_dtype(value: Number) -> DType:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from types import CellType
 from typing import Any
 
-from opdsl.ir.core import Location
-from opdsl.lang.errors import Misuse, suggestion
 from opdsl.lang.source import FunctionNode, FunctionSource
+from opdsl.support.errors import Misuse, suggestion
+from opdsl.support.location import Location
 
 
 @dataclass(eq=False)

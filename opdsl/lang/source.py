@@ -7,8 +7,8 @@ import functools
 import linecache
 from types import FunctionType
 
-from opdsl.ir.core import Location, Source
-from opdsl.lang.errors import UsageError
+from opdsl.support.errors import UsageError
+from opdsl.support.location import Location, Source
 
 FunctionNode = ast.FunctionDef | ast.Lambda
 

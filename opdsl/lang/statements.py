@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 
 from opdsl.lang.calls import Return
 from opdsl.lang.constexprs import PythonFailure, python
-from opdsl.lang.errors import CompileError, Misuse
 from opdsl.lang.loops import Break, Continue, Loops
 from opdsl.lang.scope import Binding
 from opdsl.lang.values import Place, Runtime, TensorView, Tile, describe
+from opdsl.support.errors import CompileError, Misuse
 
 
 class Statements(Loops):

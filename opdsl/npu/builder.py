@@ -17,9 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from opdsl.ir.core import UNKNOWN, Location
 from opdsl.ir.types import DTYPES
-from opdsl.lang.errors import OpdslError, suggestion
 from opdsl.npu.addresses import Global, Local, Place, address_of, space_of
 from opdsl.npu.chip import Chip, find_chip
 from opdsl.npu.cube import CubeInstructions
@@ -51,6 +49,8 @@ from opdsl.npu.queues import Queue
 from opdsl.npu.scalars import CONVERSIONS, FLOAT_OPS, INTEGER_OPS, RESULT_IS_INTEGER, Scalar, ScalarLike, dtype_of
 from opdsl.npu.sync import SyncInstructions
 from opdsl.npu.vectors import VectorInstructions
+from opdsl.support.errors import OpdslError, suggestion
+from opdsl.support.location import UNKNOWN, Location
 
 
 class NpuError(OpdslError):

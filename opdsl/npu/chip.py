@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from opdsl.lang.errors import OpdslError, suggestion
 from opdsl.npu.program import BUFFERS, BufferName, CoreKind
+from opdsl.support.errors import OpdslError, suggestion
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opdsl import _npu
-from opdsl.ir.core import UNKNOWN, Location
+from opdsl.ir.numpy_types import dtype_name
 from opdsl.ir.types import DTYPES
-from opdsl.lang.errors import OpdslError, shown_file
 from opdsl.npu.chip import Chip, find_chip
 from opdsl.npu.encode import Encoded, bits_of, encode
 from opdsl.npu.program import Program, Register
 from opdsl.npu.timing import emulator_numbers
-from opdsl.runtime.arrays import dtype_name
+from opdsl.support.errors import OpdslError, shown_file
+from opdsl.support.location import UNKNOWN, Location
 
 MAX_REPORTS = 100
 PLAIN = (

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from opdsl import _npu
-from opdsl.ir.core import UNKNOWN, Location
 from opdsl.npu.instructions import INSTRUCTIONS, works_in_floats
 from opdsl.npu.program import (
     Code,
@@ -27,6 +26,7 @@ from opdsl.npu.program import (
     walk,
 )
 from opdsl.npu.scalars import CONVERSIONS, FLOAT_OPS
+from opdsl.support.location import UNKNOWN, Location
 
 _OPS = {name: number for number, name in enumerate(_npu.INSTRUCTIONS)}
 _PIPES = {name: number for number, name in enumerate(_npu.PIPES)}

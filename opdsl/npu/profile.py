@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from opdsl import _npu
-from opdsl.lang.errors import OpdslError, shown_file
 from opdsl.npu.emulator import CoreUse, Result
 from opdsl.npu.summary import PIPE_NAMES, roofline, source_line, stalls_by_cause, summary
+from opdsl.support.errors import OpdslError, shown_file
 
 MAX_SHOWN = 60_000  # events in the HTML page
 MAX_TRACED = 1_000_000  # events in trace.json

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from opdsl.ir.core import UNKNOWN, Location
+from opdsl.support.location import UNKNOWN, Location
 
 if TYPE_CHECKING:
     from opdsl.npu.scalars import Scalar
@@ -182,11 +182,6 @@ class Program:
     @property
     def scalar_names(self) -> list[str]:
         return [parameter.name for parameter in self.parameters if parameter.kind == "scalar"]
-
-    def __str__(self) -> str:
-        from opdsl.npu.printer import print_program
-
-        return print_program(self)
 
     def without(self, *issues: Issue) -> Program:
         """The same program, but that some instructions are missing (fault injection)."""

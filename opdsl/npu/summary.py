@@ -6,8 +6,8 @@ import linecache
 from collections import defaultdict
 from dataclasses import dataclass
 
-from opdsl.lang.errors import shown_file
 from opdsl.npu.emulator import PlaceUse, Result
+from opdsl.support.errors import shown_file
 
 PIPE_NAMES = {
     "M": "cube",

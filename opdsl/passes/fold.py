@@ -8,9 +8,9 @@ import numpy as np
 
 from opdsl.ir.core import Op
 from opdsl.ir.ops import OPS
+from opdsl.ir.semantics import elementwise
+from opdsl.ir.semantics.values import Array, convert, scalar
 from opdsl.ir.types import DType, ScalarType
-from opdsl.targets.interp import elementwise
-from opdsl.targets.interp.values import Array, convert, scalar
 
 _EXTRA = {
     "ipow": elementwise.integer_power,

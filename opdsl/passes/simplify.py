@@ -10,13 +10,14 @@ from collections.abc import Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from opdsl.ir.core import UNKNOWN, Kernel, Op, Region, Value
+from opdsl.ir.core import Kernel, Op, Region, Value
 from opdsl.ir.ops import OPS, infer
 from opdsl.ir.types import ScalarType, TileType
 from opdsl.passes.dead import remove_dead
 from opdsl.passes.fold import evaluate
 from opdsl.passes.identities import RULES, Number, sink_broadcast
 from opdsl.passes.rewrite import with_body, with_parts, writes_memory
+from opdsl.support.location import UNKNOWN
 
 
 def simplify(kernel: Kernel) -> Kernel:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from opdsl import _runtime
+from opdsl.ir.numpy_types import NARROW_FLOATS, dtype_name, numpy_dtype, numpy_dtypes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,57 +26,9 @@ _DLPACK_DEVICES = {
     10: "a ROCm device",
 }
 
-# Our names of element types, and NumPy's; the narrow floats come from ml_dtypes.
-_NUMPY_NAMES = {
-    "f64": "float64",
-    "f32": "float32",
-    "f16": "float16",
-    "i64": "int64",
-    "i32": "int32",
-    "i16": "int16",
-    "i8": "int8",
-    "u64": "uint64",
-    "u32": "uint32",
-    "u16": "uint16",
-    "u8": "uint8",
-    "bool": "bool",
-}
-_ML_DTYPES_NAMES = {"bf16": "bfloat16", "f8e4m3": "float8_e4m3fn", "f8e5m2": "float8_e5m2"}
-
 
 class ArgumentError(TypeError):
     """An argument is not one that a kernel can take."""
-
-
-@functools.cache
-def numpy_dtypes() -> dict[str, np.dtype[Any]]:
-    """Our name of each element type -> the NumPy dtype. Makes the narrow floats known to launchers."""
-    import ml_dtypes
-
-    dtypes = {name: np.dtype(theirs) for name, theirs in _NUMPY_NAMES.items()}
-    for name, theirs in _ML_DTYPES_NAMES.items():
-        dtypes[name] = np.dtype(getattr(ml_dtypes, theirs))
-        _runtime.register_dtype(name, dtypes[name])
-    return dtypes
-
-
-_STANDARD = {np.dtype(theirs): name for name, theirs in _NUMPY_NAMES.items()}
-
-
-@functools.cache
-def _names_by_dtype() -> dict[np.dtype[Any], str]:
-    return {dtype: name for name, dtype in numpy_dtypes().items()}
-
-
-def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The NumPy dtype of one of our element types, as `numpy_dtype("bf16")`."""
-    return numpy_dtypes()[name]
-
-
-def dtype_name(dtype: np.dtype[Any]) -> str | None:
-    """Our name of a NumPy dtype (of either byte order), or None where kernels have no such type."""
-    dtype = dtype.newbyteorder("=")
-    return _STANDARD.get(dtype) or _names_by_dtype().get(dtype)
 
 
 @dataclass(frozen=True)
@@ -147,7 +100,7 @@ def _from_torch(value: Any) -> NDArray[Any] | None:
             array = value.view(bits).numpy().view(dtype)
     except (RuntimeError, TypeError):  # sparse, conjugated: what is wrong DLPack's way says
         return None
-    return array if array.dtype in _names_by_dtype() else None
+    return array if dtype_name(array.dtype) is not None else None
 
 
 @functools.cache
@@ -156,7 +109,7 @@ def _narrow_of_torch() -> dict[Any, tuple[Any, np.dtype[Any]]]:
     torch = sys.modules["torch"]
     return {
         getattr(torch, theirs): (torch.int16 if numpy_dtype(name).itemsize == 2 else torch.uint8, numpy_dtype(name))
-        for name, theirs in _ML_DTYPES_NAMES.items()
+        for name, theirs in NARROW_FLOATS.items()
     }
 
 
@@ -174,7 +127,8 @@ def to_torch(array: NDArray[Any]) -> Any:
 def _narrow_to_torch() -> dict[np.dtype[Any], tuple[Any, Any]]:
     """NumPy's dtype -> NumPy's integers of its width, torch's dtype."""
     return {
-        dtype: (np.int16 if dtype.itemsize == 2 else np.uint8, theirs) for theirs, (_, dtype) in _narrow_of_torch().items()
+        dtype: (np.int16 if dtype.itemsize == 2 else np.uint8, theirs)
+        for theirs, (_, dtype) in _narrow_of_torch().items()
     }
 
 
@@ -268,3 +222,13 @@ def may_share_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
         return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type] # NumPy's stub knows only 0 and -1
     except (np.exceptions.TooHardError, OverflowError):
         return True
+
+
+def same_view(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Whether two arrays are the same elements in the same order."""
+    return (
+        a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+        and a.shape == b.shape
+        and a.strides == b.strides
+        and a.dtype == b.dtype
+    )

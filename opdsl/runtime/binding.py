@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from opdsl.ir.numpy_types import dtype_name, numpy_dtype
 from opdsl.ir.types import DTYPES, DType, integer_range
 from opdsl.lang.annotations import Parameter, ScalarAnnotation, TensorAnnotation
-from opdsl.lang.errors import ArgumentError, DTypeError, ShapeError
 from opdsl.lang.kernel import Kernel
 from opdsl.runtime import arrays
+from opdsl.support.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
-    from opdsl.tuning.records import Book
+    from opdsl.runtime.tuning_records import Book
 
 
 def argument_error(kernel: Kernel, error: Exception, parameter: str) -> ArgumentError:
@@ -84,7 +85,7 @@ def _dtypes(kernel: Kernel, arguments: Sequence[Any]) -> dict[str, DType]:
         annotation = parameter.annotation
         if not isinstance(annotation, TensorAnnotation):
             continue
-        name = arrays.dtype_name(argument.dtype)
+        name = dtype_name(argument.dtype)
         if name is None:
             known = ", ".join(DTYPES)
             raise DTypeError(
@@ -96,7 +97,7 @@ def _dtypes(kernel: Kernel, arguments: Sequence[Any]) -> dict[str, DType]:
         wanted = annotation.dtype
         if isinstance(wanted, DType):
             if dtype != wanted:
-                shown = arrays.numpy_dtype(wanted.name).name
+                shown = numpy_dtype(wanted.name).name
                 raise DTypeError(
                     f"{kernel.name}: {parameter.name!r} is {dtype}, but its annotation says {wanted}",
                     f'pass {parameter.name}.astype("{shown}")',
@@ -109,7 +110,7 @@ def _dtypes(kernel: Kernel, arguments: Sequence[Any]) -> dict[str, DType]:
             raise DTypeError(
                 f"{kernel.name}: {other!r} is {first} and {parameter.name!r} is {dtype}, but both are annotated with the "
                 f"dtype variable {wanted!r}",
-                f'convert one of them, as {parameter.name}.astype("{arrays.numpy_dtype(first.name).name}")',
+                f'convert one of them, as {parameter.name}.astype("{numpy_dtype(first.name).name}")',
                 (other, parameter.name),
             )
     return {variable: dtype for variable, (dtype, _) in found.items()}

@@ -7,7 +7,7 @@ all error messages, are on the long way here.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -16,19 +16,19 @@ from opdsl._runtime import MISS, Entry, Launcher
 from opdsl.ir.core import Kernel as IrKernel
 from opdsl.ir.types import TensorType
 from opdsl.lang.annotations import TensorAnnotation
-from opdsl.lang.errors import ArgumentError, OpdslError
-from opdsl.lang.kernel import Kernel, constexpr_key
+from opdsl.lang.kernel import Kernel, constexpr_key, register_runner
 from opdsl.runtime import arrays, binding
-from opdsl.runtime.knobs import knobs
 from opdsl.runtime.specialised import Specialised
+from opdsl.support.errors import ArgumentError, OpdslError
+from opdsl.support.knobs import knobs
 from opdsl.targets.base import Executable, Request, find_target, target_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from opdsl._runtime import LaunchReport
-    from opdsl.targets.triton.calls import DeviceCalls
-    from opdsl.tuning.records import Book
+    from opdsl.runtime.device_calls import DeviceCalls
+    from opdsl.runtime.tuning_records import Book
 
 Argument = Any  # an array or a scalar
 
@@ -106,7 +106,7 @@ class _Variant:
 
     def run_on_device(self, arguments: list[Argument]) -> None:
         """Runs on arguments of which some lie in a GPU's memory."""
-        from opdsl.targets.triton.calls import DeviceCalls
+        from opdsl.runtime.device_calls import DeviceCalls
 
         if self._device_calls is None:
             self._device_calls = DeviceCalls(self.launch.kernel, self.target, self)
@@ -265,7 +265,7 @@ def _find_book(kernel: Kernel, target: str) -> Book | None:
     beside = name[: name.rfind(".")] + ".tuning.json"
     if target.startswith("interp") or (knobs.tuning in (None, "0") and (knobs.tuning or not Path(beside).is_file())):
         return None
-    from opdsl.tuning.records import book
+    from opdsl.runtime.tuning_records import book
 
     try:
         return book(kernel, target)
@@ -308,7 +308,7 @@ def _check_sharing(kernel: Kernel, tensors: Mapping[int, NDArray[Any]], written:
                     "give each its own array",
                     tuple(names),
                 )
-            if not same_view(target, array):
+            if not arrays.same_view(target, array):
                 raise ArgumentError(
                     f"{kernel.name}: {names[0]!r}, which the kernel writes, overlaps {names[1]!r} in part, so the result "
                     "would depend on the order of its iterations",
@@ -319,21 +319,6 @@ def _check_sharing(kernel: Kernel, tensors: Mapping[int, NDArray[Any]], written:
     return shares
 
 
-def same_view(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    """Whether two arrays are the same elements in the same order."""
-    return (
-        a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
-        and a.shape == b.shape
-        and a.strides == b.strides
-        and a.dtype == b.dtype
-    )
-
-
-def launcher(kernel: Kernel) -> Callable[..., None]:
-    """What runs the calls of a kernel."""
-    return KernelLaunch(kernel)
-
-
 def lower_call(kernel: Kernel, arguments: Sequence[Any], named: Mapping[str, Any]) -> IrKernel:
     """The tile IR that a call with these arguments would compile."""
     named = {name: value for name, value in named.items() if name != "target"}
@@ -341,3 +326,11 @@ def lower_call(kernel: Kernel, arguments: Sequence[Any], named: Mapping[str, Any
     checked = binding.checked_scalars(kernel, binding.as_arrays(kernel, ordered))
     dtypes, values, _ = binding.specialisation(kernel, checked, constexprs, None)
     return kernel.specialise(dtypes, values)
+
+
+class _Runner:
+    launcher = staticmethod(KernelLaunch)
+    lower_call = staticmethod(lower_call)
+
+
+register_runner(_Runner())

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import DTypeLike, NDArray
 
 from opdsl import _runtime
-from opdsl.runtime.knobs import knobs
+from opdsl.support.knobs import knobs
 
 
 @cache

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from opdsl.ir.core import Kernel as IrKernel
 from opdsl.ir.core import walk
 from opdsl.ir.types import DType
-from opdsl.lang.errors import OpdslError
 from opdsl.lang.fingerprint import Unknown, fingerprint
-from opdsl.runtime.cache import default_cache
-from opdsl.runtime.digests import digests, is_settled
-from opdsl.runtime.knobs import knobs
+from opdsl.support.cache import default_cache
+from opdsl.support.digests import digests, is_settled
+from opdsl.support.errors import OpdslError
+from opdsl.support.knobs import knobs
 from opdsl.targets.base import digest_of
 
 if TYPE_CHECKING:

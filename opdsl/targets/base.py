@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -79,27 +80,24 @@ class Target(Protocol):
         """Compiles, or takes from the cache."""
 
 
+# Where each target is: its module is loaded when it is first named.
+TARGETS = {
+    "interp": "opdsl.targets.interp.target:InterpTarget",
+    "cpu": "opdsl.targets.cpu.target:CpuTarget",
+    "triton": "opdsl.targets.triton.target:TritonTarget",
+    "npu": "opdsl.targets.npu.target:NpuTarget",
+}
+
+
 def target_names() -> tuple[str, ...]:
-    return ("interp", "cpu", "triton", "npu")
+    return tuple(TARGETS)
 
 
 def find_target(name: str) -> Target:
     """The target that a string such as "cpu", "interp" or "cpu:avx2" names. Raises ValueError where there is none."""
     base, _, option = name.partition(":")
-    if base == "interp":
-        from opdsl.targets.interp.target import InterpTarget
-
-        return InterpTarget(option)
-    if base == "cpu":
-        from opdsl.targets.cpu.target import CpuTarget
-
-        return CpuTarget(option)
-    if base == "npu":
-        from opdsl.targets.npu.target import NpuTarget
-
-        return NpuTarget(option)
-    if base == "triton":
-        from opdsl.targets.triton.target import TritonTarget
-
-        return TritonTarget(option)
-    raise ValueError(f"there is no target {name!r}; the targets are {', '.join(target_names())}")
+    if base not in TARGETS:
+        raise ValueError(f"there is no target {name!r}; the targets are {', '.join(TARGETS)}")
+    module, _, cls = TARGETS[base].partition(":")
+    target: Target = getattr(importlib.import_module(module), cls)(option)
+    return target

@@ -12,11 +12,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from opdsl.lang.config import Config, shown
-from opdsl.lang.errors import OpdslError
 from opdsl.lang.kernel import Kernel
+from opdsl.runtime.devices import Device
 from opdsl.runtime.launch import KernelLaunch
-from opdsl.tuning.device import Device
-from opdsl.tuning.records import Trial
+from opdsl.runtime.tuning_records import Trial
+from opdsl.support.errors import OpdslError
 
 BATCH_SECONDS = 4e-3  # a round calls each candidate for about so long
 LEAST_ROUNDS = 6

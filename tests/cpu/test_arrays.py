@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from opdsl import _runtime
+from opdsl.ir.numpy_types import dtype_name, numpy_dtypes
 from opdsl.runtime import arrays
 
 
@@ -42,11 +43,11 @@ def test_other_things_are_refused(value: object, message: str) -> None:
 
 
 def test_every_dtype_has_a_name() -> None:
-    for name, dtype in arrays.numpy_dtypes().items():
-        assert arrays.dtype_name(dtype) == name
+    for name, dtype in numpy_dtypes().items():
+        assert dtype_name(dtype) == name
         assert arrays.describe(np.zeros(2, dtype), "x", written=True).dtype == name
-    assert arrays.dtype_name(np.dtype(np.longlong)) == "i64"
-    assert arrays.dtype_name(np.dtype("c8")) is None
+    assert dtype_name(np.dtype(np.longlong)) == "i64"
+    assert dtype_name(np.dtype("c8")) is None
 
 
 def test_strides_are_in_elements() -> None:

@@ -22,7 +22,7 @@ import pytest
 
 from opdsl import _runtime
 from opdsl.cli.main import main
-from opdsl.runtime.knobs import knobs
+from opdsl.support.knobs import knobs
 
 HERE = Path(__file__).parent
 KERNELS = HERE / "build_kernels.py"

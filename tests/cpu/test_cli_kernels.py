@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import opdsl as od
+from opdsl.analysis.cost import Unknown, count_work
 from opdsl.cli import demo
 from opdsl.cli.main import main
-from opdsl.passes.work import Unknown, count_work
 from opdsl.runtime.threads import get_num_threads, set_num_threads
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

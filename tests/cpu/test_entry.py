@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from opdsl import _runtime
-from opdsl.runtime import toolchain
-from opdsl.runtime.knobs import knobs
 from opdsl.runtime.threads import get_num_threads, set_num_threads
+from opdsl.support import toolchain
+from opdsl.support.knobs import knobs
 
 Compile = Callable[[str], _runtime.Entry]
 

@@ -105,7 +105,7 @@ def test_tensors_and_arrays() -> None:
     import ml_dtypes
     import torch
 
-    from opdsl.tuning.device import Cuda, Processor, to_numpy, to_torch
+    from opdsl.runtime.devices import Cuda, Processor, to_numpy, to_torch
 
     values = np.array([[1.5, -2.0, 0.0], [4.0, -0.5, 8.0]])
     for dtype in (np.float64, np.float32, np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn,

@@ -10,8 +10,8 @@ import pytest
 from support.acceptance_calls import NAMES, call_of
 
 from opdsl.runtime.launch import contiguous_request, lower_call
-from opdsl.runtime.paths import include_directory
-from opdsl.runtime.toolchain import BASE_FLAGS
+from opdsl.support.paths import include_directory
+from opdsl.support.toolchain import BASE_FLAGS
 from opdsl.targets.cpu.generate import generate
 from opdsl.targets.cpu.isa import ISAS
 from opdsl.targets.cpu.target import flags

@@ -17,7 +17,7 @@ from support.operators import calls_of, check, expected
 
 import opdsl as od
 from opdsl import _runtime, ops
-from opdsl.runtime.knobs import knobs
+from opdsl.support.knobs import knobs
 
 NAMES = sorted(OPERATORS)
 TARGETS = [f"cpu:{isa}" for isa in ("avx512", "avx2", "baseline") if _runtime.supports_isa(isa)]

@@ -14,9 +14,9 @@ import pytest
 
 from opdsl import _runtime
 from opdsl.runtime import memory
-from opdsl.runtime.paths import include_directory
 from opdsl.runtime.threads import get_num_threads, set_num_threads
-from opdsl.runtime.toolchain import find_compiler
+from opdsl.support.paths import include_directory
+from opdsl.support.toolchain import find_compiler
 
 HERE = Path(__file__).parent
 

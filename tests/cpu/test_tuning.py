@@ -17,8 +17,8 @@ import pytest
 import opdsl as od
 from opdsl.cli.main import main
 from opdsl.lang.kernel import Kernel
-from opdsl.tuning import records
-from opdsl.tuning.device import Processor
+from opdsl.runtime import tuning_records as records
+from opdsl.runtime.devices import Processor
 
 if shutil.which("c++") is None and shutil.which("g++") is None:
     pytest.skip("needs a C++ compiler", allow_module_level=True)
@@ -229,7 +229,9 @@ def test_knob(file: Path, tmp_path: Path) -> None:
     assert block(module.which, 100) == 64
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format": 99, "records": []}', '{"format": 1, "records": [{"kernel": 1}]}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"format": 99, "records": []}', '{"format": 1, "records": [{"kernel": 1}]}']
+)
 def test_a_bad_file_is_left_out_with_one_warning(file: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     kernel = load(file).which
     path = records.records_file(kernel)

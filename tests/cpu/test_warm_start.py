@@ -17,11 +17,11 @@ import pytest
 
 import opdsl as od
 from opdsl.lang.frontend import FrontEnd
-from opdsl.runtime import cache as cache_module
-from opdsl.runtime import digests as digests_module
-from opdsl.runtime.cache import default_cache
-from opdsl.runtime.knobs import knobs
 from opdsl.runtime.specialised import MemoError
+from opdsl.support import cache as cache_module
+from opdsl.support import digests as digests_module
+from opdsl.support.cache import default_cache
+from opdsl.support.knobs import knobs
 
 HELPERS = """
 import opdsl as od

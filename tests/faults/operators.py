@@ -15,7 +15,7 @@ from support.checks import F16, F32
 from support.operators import arguments_of, calls_of
 
 from opdsl.ir.types import TensorType
-from opdsl.lang.errors import ShapeError
+from opdsl.support.errors import ShapeError
 from opdsl.targets.base import Executable, Request, find_target
 from opdsl.targets.npu.target import NpuTarget
 

@@ -11,10 +11,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from opdsl.lang.errors import CompileError
+from opdsl.ir.semantics.values import NUMPY_DTYPES
 from opdsl.runtime.arrays import describe
-from opdsl.targets.interp.errors import RaceError
-from opdsl.targets.interp.values import NUMPY_DTYPES
+from opdsl.support.errors import CompileError
+from opdsl.support.run_errors import RaceError
 
 from .pages import Pages
 from .values import dtype_named

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from opdsl.ir.types import DType, bool_, f32, i32, i64, u32
-from opdsl.lang.errors import Misuse
 from opdsl.lang.promotion import join
+from opdsl.support.errors import Misuse
 
 from .scope import Scope
 from .values import USUAL, Val, broadcast, whole_in

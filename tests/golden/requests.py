@@ -28,7 +28,7 @@ DTYPES = (f64, f32, f16, bf16, f8e4m3, i64, i32, i16, i8, u64, u32, u16, u8, boo
 
 
 def _zeros(dtype: Any, *shape: int) -> np.ndarray:
-    from opdsl.targets.interp.values import NUMPY_DTYPES
+    from opdsl.ir.semantics.values import NUMPY_DTYPES
 
     return np.zeros(shape, NUMPY_DTYPES[dtype])
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from opdsl import npu
-from opdsl.runtime.arrays import dtype_name
+from opdsl.ir.numpy_types import dtype_name
 
 
 def name_of(array: np.ndarray) -> str:

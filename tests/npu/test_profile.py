@@ -11,9 +11,9 @@ import pytest
 from programs import gemm, vector_add
 
 from opdsl import npu
-from opdsl.lang.errors import OpdslError
 from opdsl.npu.profile import write_profile
 from opdsl.npu.summary import bound_by, summary
+from opdsl.support.errors import OpdslError
 
 
 def product(**how):

@@ -7,8 +7,8 @@ import pytest
 from programs import gemm, vector_add
 
 from opdsl import npu
-from opdsl.lang.errors import OpdslError
 from opdsl.npu.instructions import INSTRUCTIONS
+from opdsl.support.errors import OpdslError
 
 
 def vector_cycles(body):
@@ -229,7 +229,8 @@ def test_drained_ends_when_hbm_has_all():
         k.data_copy(y[i], k.local("UB", 0, "f32"), block_len=2048)
     program, size = k.finish(), 2**22
     cold, drained = (
-        npu.run(program, [npu.ShapeOnly((size,), "f32")], values=False, l2=l2).microseconds for l2 in ("cold", "drained")
+        npu.run(program, [npu.ShapeOnly((size,), "f32")], values=False, l2=l2).microseconds
+        for l2 in ("cold", "drained")
     )
     hbm = npu.find_chip("910b2").data["memory"]["hbm_gbs"] * 1e3
     assert drained - cold == pytest.approx(4 * size / hbm, rel=0.01)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from opdsl.runtime import cache as cache_module
-from opdsl.runtime.cache import MANIFEST, Cache, CacheError, CacheWarning, CorruptEntry, check_entry, key_of
-from opdsl.runtime.knobs import knobs
+from opdsl.support import cache as cache_module
+from opdsl.support.cache import MANIFEST, Cache, CacheError, CacheWarning, CorruptEntry, check_entry, key_of
+from opdsl.support.knobs import knobs
 
 PARTS = {"kernel": "add", "ir": "some text", "isa": "avx2"}
 
@@ -291,7 +291,7 @@ def test_read_only_mount(tmp_path: Path) -> None:
         f"""
         import subprocess, sys, warnings
         from pathlib import Path
-        from opdsl.runtime.cache import Cache, CacheWarning
+        from opdsl.support.cache import Cache, CacheWarning
         root = Path({str(tmp_path)!r}, "mount")
         root.mkdir()
         if subprocess.run(["mount", "-t", "tmpfs", "none", str(root)], capture_output=True).returncode:
@@ -314,7 +314,7 @@ def test_full_disk(tmp_path: Path) -> None:
         f"""
         import subprocess, sys, warnings
         from pathlib import Path
-        from opdsl.runtime.cache import Cache, CacheWarning
+        from opdsl.support.cache import Cache, CacheWarning
         root = Path({str(tmp_path)!r}, "mount")
         root.mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "none", str(root)]
@@ -379,7 +379,7 @@ def test_private_directory_goes_with_the_process_but_not_with_a_child(tmp_path: 
     code = textwrap.dedent(
         """
         import os, sys
-        from opdsl.runtime.cache import default_cache
+        from opdsl.support.cache import default_cache
         directory = default_cache().get_or_build({"a": "b"}, lambda d: (d / "f").write_text("x") and None)
         child = os.fork()
         if child == 0:
@@ -399,7 +399,7 @@ def test_private_directory_goes_with_the_process_but_not_with_a_child(tmp_path: 
 SLOW_BUILD = """
 import sys, time
 from pathlib import Path
-from opdsl.runtime.cache import Cache
+from opdsl.support.cache import Cache
 root, log, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 def build(directory):
     with open(log, "a") as file:

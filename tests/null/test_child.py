@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import opdsl
-from opdsl.runtime.child import start_module
+from opdsl.support.child import start_module
 
 
 def test_modules_come_from_where_ours_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

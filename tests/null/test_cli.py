@@ -16,8 +16,8 @@ import pytest
 
 from opdsl.cli import doctor
 from opdsl.cli.main import COMMANDS, available_commands, load, main
-from opdsl.runtime.cache import Cache
-from opdsl.runtime.knobs import knobs
+from opdsl.support.cache import Cache
+from opdsl.support.knobs import knobs
 
 
 def test_help_lists_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -268,7 +268,9 @@ def test_inspect(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "ir " in capsys.readouterr().out
     assert main(["inspect", f"{file}:first", "--dtype", "f32", "--stage", "ir", *INTERP]) == 0
     assert capsys.readouterr().out.startswith("kernel first(%x: tensor<N x f32>")
-    code, shown = run_json(capsys, "inspect", f"{file}:second", "--dtype", "f32", "--dim", "N=7", "--stage", "ir", *INTERP)
+    code, shown = run_json(
+        capsys, "inspect", f"{file}:second", "--dtype", "f32", "--dim", "N=7", "--stage", "ir", *INTERP
+    )
     assert code == 0
     assert "tensor<M x 7 x f32>" in shown["text"]["ir"]
 
@@ -285,7 +287,11 @@ WRONG_WORDS = [
     (["{}:first", "--dtype", "f32", "--set", "change=doubel"], "'doubel' is neither", "did you mean 'double'?"),
     (["{}:first", "--dtype", "f32", "--dim", "N=3"], "'N' is no constexpr of first", "leave --dim N out"),
     (["{}:second", "--dtype", "f32", "--dim", "N=x"], "the size of a dim is a whole number", ""),
-    (["{}:first", "--dtype", "f32", "--dim", "BLOCK=3"], "first has no dim 'BLOCK'", "it is a constexpr: --set BLOCK=3"),
+    (
+        ["{}:first", "--dtype", "f32", "--dim", "BLOCK=3"],
+        "first has no dim 'BLOCK'",
+        "it is a constexpr: --set BLOCK=3",
+    ),
     (["{}:first", "--dtype", "f32", "--stage", "irr"], "has no stage 'irr'", "did you mean 'ir'?"),
     (["nowhere.py:first"], "there is no file 'nowhere.py'", ""),
     (["{}:first", "--dtype", "f32", "--target", "gpu"], "there is no target 'gpu'", ""),

@@ -15,7 +15,7 @@ import opdsl as od
 from opdsl.ir.types import TensorType
 from opdsl.lang.kernel import constexpr_key
 from opdsl.runtime import launch
-from opdsl.runtime.knobs import knobs
+from opdsl.support.knobs import knobs
 
 # The annotations of this file are strings, as `from __future__ import annotations` makes them.
 

@@ -8,11 +8,11 @@ import pytest
 
 import opdsl as od
 from opdsl.ir.core import walk
+from opdsl.ir.numpy_types import numpy_dtype
 from opdsl.ir.types import DTYPES, DType
 from opdsl.ir.verifier import verify
-from opdsl.lang.errors import Misuse
 from opdsl.lang.promotion import join
-from opdsl.runtime.arrays import numpy_dtype
+from opdsl.support.errors import Misuse
 
 
 @od.kernel

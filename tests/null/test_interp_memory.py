@@ -14,7 +14,7 @@ from support.ops import IR_DTYPES
 from opdsl.ir.builder import argument
 from opdsl.ir.core import Gather, Point, Slice
 from opdsl.ir.types import ScalarType, TensorType, bool_, f32, i32, i64
-from opdsl.targets.interp.errors import KernelAssertionError
+from opdsl.support.run_errors import KernelAssertionError
 
 
 def tensor(dtype, *dims) -> TensorType:

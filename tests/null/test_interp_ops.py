@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.ops import IR_DTYPES, run_op
 
-from opdsl.targets.interp.values import convert
+from opdsl.ir.semantics.values import convert
 
 BF16, E4M3, E5M2 = ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2
 FLOATS = [np.float64, np.float32, np.float16, BF16, E4M3, E5M2]

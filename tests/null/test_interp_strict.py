@@ -8,7 +8,7 @@ from support.kernels import HandKernel, run_kernel
 
 from opdsl.ir.core import Gather, Point, Slice
 from opdsl.ir.types import TensorType, f32
-from opdsl.targets.interp.errors import OutOfBoundsError, RaceError
+from opdsl.support.run_errors import OutOfBoundsError, RaceError
 
 VECTOR = TensorType(f32, ("N",))
 

@@ -9,12 +9,13 @@ import pytest
 from support.catalogue import FILE, Fixture, catalogue
 
 from opdsl.ir.builder import argument
-from opdsl.ir.core import Kernel, Location, Op, Point, Region, Slice, Source, Value, walk
+from opdsl.ir.core import Kernel, Op, Point, Region, Slice, Value, walk
 from opdsl.ir.ops import OPS, IrError
 from opdsl.ir.parser import parse_kernel, parse_type
 from opdsl.ir.printer import canonical_text, format_type, print_kernel
 from opdsl.ir.types import DTYPES, ScalarType, TensorType, TileType, f16, f32, f64, i32, i64
 from opdsl.ir.verifier import verify
+from opdsl.support.location import Location, Source
 
 
 @pytest.mark.parametrize("name", OPS)

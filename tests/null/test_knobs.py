@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import opdsl
-from opdsl.runtime.knobs import KNOBS, KnobError, Knobs, knobs
+from opdsl.support.knobs import KNOBS, KnobError, Knobs, knobs
 
 
 def test_unset_and_empty_give_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 from numpy.lib.stride_tricks import as_strided
 
 from opdsl._runtime import MISS, Launcher
-from opdsl.runtime.arrays import numpy_dtypes
+from opdsl.ir.numpy_types import numpy_dtypes
 
 numpy_dtypes()  # makes the narrow floats known
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from opdsl.ir.builder import Builder, argument
-from opdsl.ir.core import Kernel, Location, Region, Source, Value
+from opdsl.ir.core import Kernel, Region, Value
 from opdsl.ir.types import ScalarType, Type, i64
 from opdsl.ir.verifier import verify
+from opdsl.support.location import Location, Source
 from opdsl.targets.base import Request, find_target
 from support.ops import unit_axis
 

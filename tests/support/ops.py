@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from opdsl.ir.builder import Builder, argument
-from opdsl.ir.core import Kernel, Region, Slice, Source, Value
+from opdsl.ir.core import Kernel, Region, Slice, Value
+from opdsl.ir.semantics.values import NUMPY_DTYPES
 from opdsl.ir.types import DType, ScalarType, TensorType, shape_of
 from opdsl.ir.verifier import verify
+from opdsl.support.location import Source
 from opdsl.targets.base import Request, find_target
-from opdsl.targets.interp.values import NUMPY_DTYPES
 
 IR_DTYPES: dict[Any, DType] = {numpy: dtype for dtype, numpy in NUMPY_DTYPES.items()}
 

@@ -1,7 +1,7 @@
 """Every acceptance kernel for every dtype, every op of the IR, and the operators' kernels, for four architectures.
 
-    pytest tests/triton/everything.py                 # takes some 20 minutes; not part of the usual tests
-    pytest tests/triton/everything.py -k sm_90
+pytest tests/triton/everything.py                 # takes some 20 minutes; not part of the usual tests
+pytest tests/triton/everything.py -k sm_90
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from support.triton_kernels import CASES
 from opdsl.ir.builder import Builder
 from opdsl.ir.core import Value
 from opdsl.ir.ops import OPS, IrError
+from opdsl.ir.semantics.values import NUMPY_DTYPES
 from opdsl.ir.types import DTYPES
 from opdsl.runtime.launch import contiguous_request
 from opdsl.targets.base import Request
-from opdsl.targets.interp.values import NUMPY_DTYPES
 from opdsl.targets.triton.arch import ARCHES
 from opdsl.targets.triton.compiler import Compiled, compile_request
 from opdsl.targets.triton.target import TritonTarget
@@ -48,7 +48,9 @@ def test_acceptance(name: str, dtype: str, arch: str) -> None:
 
 DTYPES_OF = {"float": ("f64", "f32", "f16", "bf16", "f8e4m3", "f8e5m2"), "int": ("i64", "i32", "i16", "i8"),
              "uint": ("u64", "u32", "u16", "u8"), "bool": ("bool",)}  # fmt: skip
-ELEMENTWISE = [name for name, op in OPS.items() if op.category == "elementwise" and name not in ("random_bits", "select")]
+ELEMENTWISE = [
+    name for name, op in OPS.items() if op.category == "elementwise" and name not in ("random_bits", "select")
+]
 
 
 def _results(builder: Builder, name: str, tiles: Sequence[Value]) -> list[Value]:

@@ -15,7 +15,7 @@ import torch
 from support.acceptance import load
 
 import opdsl as od
-from opdsl.targets.triton import calls
+from opdsl.runtime import device_calls as calls
 from opdsl.targets.triton.arch import ARCHES
 
 

@@ -1,6 +1,6 @@
 """Compiling without a GPU, and what must be seen in the results. All kernels, dtypes and architectures:
 
-    pytest tests/triton/everything.py
+pytest tests/triton/everything.py
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def test_descriptors(name: str, arch: str) -> None:
 
 def test_compiled_twice_is_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     first = compiled("add", "sm_90").binary
-    from opdsl.runtime.knobs import knobs
+    from opdsl.support.knobs import knobs
 
     with knobs.scope(cache_dir=str(tmp_path)):
         assert compiled("add", "sm_90").binary == first

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from opdsl.analysis.facts import tensor_index, tensor_of
+from opdsl.analysis.ranges import constant, ends_below, is_nonnegative
 from opdsl.ir.core import Gather, Op, Point, Slice, Value
 from opdsl.ir.types import bool_, i64
 from opdsl.targets.cpu.code import STORAGE, Register
 from opdsl.targets.cpu.coordinates import access_coordinates
-from opdsl.targets.cpu.facts import tensor_index, tensor_of
 from opdsl.targets.cpu.loop_ir import Coordinates, Index
-from opdsl.targets.cpu.ranges import constant, ends_below, is_nonnegative
 from opdsl.targets.cpu.tables import Clip, Tables, TensorText
 
 Evaluate = Callable[[Value, Coordinates], Register]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from opdsl.analysis.facts import CONTROL_OPS, is_inline
 from opdsl.ir.core import Region, Value
 from opdsl.ir.types import TileType, shape_of
 from opdsl.targets.cpu.code import REGISTER, Register
 from opdsl.targets.cpu.coordinates import leaves
 from opdsl.targets.cpu.dot_outputs import DotOutputs
-from opdsl.targets.cpu.facts import CONTROL_OPS, is_inline
 from opdsl.targets.cpu.fusion import read_values
 from opdsl.targets.cpu.loop_ir import ZERO, Buffer, Index, LoopVariable, Root
 from opdsl.targets.cpu.tables import Stored

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from opdsl.analysis.ranges import constant
 from opdsl.ir.core import Op, Region, walk
 from opdsl.ir.types import TileType, i64
 from opdsl.targets.cpu.arena import Arena
@@ -12,7 +13,6 @@ from opdsl.targets.cpu.code import REGISTER, Register
 from opdsl.targets.cpu.dots import Dots
 from opdsl.targets.cpu.loop_ir import Buffer
 from opdsl.targets.cpu.places import location_comment
-from opdsl.targets.cpu.ranges import constant
 from opdsl.targets.cpu.writer import Writer
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from opdsl.analysis.facts import Facts, is_inline, tensor_index
 from opdsl.ir.core import Gather, Op, Slice, Value
 from opdsl.ir.types import TileType, shape_of
-from opdsl.targets.cpu.facts import Facts, is_inline, tensor_index
 from opdsl.targets.cpu.loop_ir import ZERO, Coordinates, Index
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from opdsl.analysis.facts import Facts, tensor_index
 from opdsl.ir.core import Op, Region, Value, walk
 from opdsl.ir.ops import OPS
 from opdsl.targets.cpu.arena import ALIGNMENT
 from opdsl.targets.cpu.code import local_element
 from opdsl.targets.cpu.dot_operands import Matrix, View, address, extent, view_matrix
 from opdsl.targets.cpu.dot_plans import Copy, Plans
-from opdsl.targets.cpu.facts import Facts, tensor_index
 from opdsl.targets.cpu.loop_ir import Buffer, round_up
 from opdsl.targets.cpu.writer import Writer
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from opdsl.analysis.facts import Facts, tensor_index, tensor_of
+from opdsl.analysis.ranges import constant
 from opdsl.ir.core import Gather, Op, Point, Slice, Value
 from opdsl.ir.types import DType, TensorType, bf16, f16, f32, shape_of
 from opdsl.targets.cpu.accesses import clip_of
 from opdsl.targets.cpu.code import STORAGE
-from opdsl.targets.cpu.facts import Facts, tensor_index, tensor_of
 from opdsl.targets.cpu.loop_ir import Buffer
-from opdsl.targets.cpu.ranges import constant
 from opdsl.targets.cpu.tables import Tables
 
 

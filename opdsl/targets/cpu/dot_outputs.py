@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from opdsl.analysis.facts import tensor_index, tensor_of
+from opdsl.analysis.ranges import constant
 from opdsl.ir.core import Op, Point, Slice, Value
 from opdsl.ir.types import shape_of
 from opdsl.targets.cpu.dot_operands import Matrix, View, address, extent, view_matrix
 from opdsl.targets.cpu.dot_plans import Copy, Plan, Plans
-from opdsl.targets.cpu.facts import tensor_index, tensor_of
 from opdsl.targets.cpu.loop_ir import Buffer
-from opdsl.targets.cpu.ranges import constant
 from opdsl.targets.cpu.tables import Tables
 
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
+from opdsl.analysis.facts import Facts
 from opdsl.ir.core import Op, Value, walk
 from opdsl.ir.types import DType, bf16, f16, f32, i8, i32, shape_of, u8
 from opdsl.targets.cpu.dot_formats import FEW_ROWS, Format, choose_format
 from opdsl.targets.cpu.dot_operands import View, widened_view
-from opdsl.targets.cpu.facts import Facts
 from opdsl.targets.cpu.isa import Isa
 
 FEWEST_ON_TILES = 5  # with fewer rows of A, multiply-adds in registers keep up with memory
@@ -135,7 +135,9 @@ class Plans:
         if view is None or view.op.result in self.stored:
             return None
         good = (
-            view.dtype == dtype or (dtype == f32 and view.dtype in (f16, bf16)) or (dtype == i32 and view.dtype in (i8, u8))
+            view.dtype == dtype
+            or (dtype == f32 and view.dtype in (f16, bf16))
+            or (dtype == i32 and view.dtype in (i8, u8))
         )
         return view if good else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from opdsl.analysis.facts import is_inline
 from opdsl.ir.core import Op, Value
 from opdsl.ir.types import TileType, f32, f64, shape_of
 from opdsl.targets.cpu.code import REGISTER
@@ -11,7 +12,6 @@ from opdsl.targets.cpu.dot_copies import DotCopies
 from opdsl.targets.cpu.dot_operands import Matrix, View, address, extent, local_matrix, view_matrix
 from opdsl.targets.cpu.dot_outputs import DotOutputs, OutputTile
 from opdsl.targets.cpu.dot_plans import Copy, Plan, Plans
-from opdsl.targets.cpu.facts import is_inline
 from opdsl.targets.cpu.loop_ir import Buffer
 from opdsl.targets.cpu.places import location_comment
 from opdsl.targets.cpu.tables import Stored

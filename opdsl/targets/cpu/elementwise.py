@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from opdsl.analysis.ranges import never_positive
 from opdsl.ir.core import Op
 from opdsl.ir.types import DType, bool_, i64
 from opdsl.targets.cpu import arithmetic
 from opdsl.targets.cpu.code import REGISTER, Register
-from opdsl.targets.cpu.ranges import never_positive
 from opdsl.targets.cpu.tables import Tables
 
 

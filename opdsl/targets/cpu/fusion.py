@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from opdsl.analysis.facts import Facts, tensor_index, tensor_of
 from opdsl.ir.core import Value
 from opdsl.ir.types import ScalarType
 from opdsl.targets.cpu.coordinates import access_coordinates, leaves
-from opdsl.targets.cpu.facts import Facts, tensor_index, tensor_of
 from opdsl.targets.cpu.loop_ir import Coordinates, Group, LoopVariable, Nest, Root, walk_nests
 
 
@@ -174,9 +174,7 @@ def _lane_here(group: Group) -> bool:
     return wishes == {True} or (not wishes and all(ends))
 
 
-def results_in_memory(
-    tree: list[Nest | Root], edges: Sequence[Dependence]
-) -> list[tuple[Root, tuple[Nest, ...]]]:
+def results_in_memory(tree: list[Nest | Root], edges: Sequence[Dependence]) -> list[tuple[Root, tuple[Nest, ...]]]:
     """The roots whose results do not live in registers between producer and consumers; for each the loops around it of
     one iteration of which memory will do, because nothing outside reads it."""
     found = []

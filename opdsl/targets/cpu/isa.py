@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from opdsl import _runtime
-from opdsl.runtime.knobs import knobs
+from opdsl.support.knobs import knobs
 
 
 @dataclass(frozen=True)

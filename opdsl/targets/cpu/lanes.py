@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
+from opdsl.analysis.facts import tensor_index, tensor_of
 from opdsl.ir.core import Op, Value
 from opdsl.ir.types import DType, f64, i64, u64
 from opdsl.targets.cpu.coordinates import access_coordinates
-from opdsl.targets.cpu.facts import tensor_index, tensor_of
 from opdsl.targets.cpu.fusion import read_values, root_leaves
 from opdsl.targets.cpu.isa import Isa
 from opdsl.targets.cpu.loop_ir import Coordinates, Index, Nest, Root

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from opdsl.analysis.facts import tensor_index, tensor_of
+from opdsl.analysis.ranges import constant, loop_bounds
 from opdsl.ir.core import Op, Point, Slice, Value
 from opdsl.targets.cpu.accesses import Access
 from opdsl.targets.cpu.code import Register, loaded
 from opdsl.targets.cpu.coordinates import access_coordinates
-from opdsl.targets.cpu.facts import tensor_index, tensor_of
 from opdsl.targets.cpu.loop_ir import Coordinates, Index, LoopVariable
-from opdsl.targets.cpu.ranges import constant, loop_bounds
 from opdsl.targets.cpu.tables import Tables
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from opdsl.analysis.facts import CONTROL_OPS, is_inline, is_tile
 from opdsl.ir.core import Op, Region, Value
 from opdsl.ir.types import i64, shape_of
 from opdsl.targets.base import Request
@@ -11,7 +12,6 @@ from opdsl.targets.cpu.control import ControlFlow
 from opdsl.targets.cpu.dot_plans import Plans
 from opdsl.targets.cpu.dots import Dots
 from opdsl.targets.cpu.elementwise import apply
-from opdsl.targets.cpu.facts import CONTROL_OPS, is_inline, is_tile
 from opdsl.targets.cpu.isa import Isa
 from opdsl.targets.cpu.kernel_text import declare_parameters, kernel_text
 from opdsl.targets.cpu.loop_ir import Root

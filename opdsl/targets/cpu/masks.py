@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from opdsl.analysis.facts import is_inline
+from opdsl.analysis.ranges import constant
 from opdsl.ir.core import Value
 from opdsl.ir.types import ScalarType, i64
 from opdsl.targets.cpu.coordinates import operand_coordinates
-from opdsl.targets.cpu.facts import is_inline
 from opdsl.targets.cpu.fusion import read_values
 from opdsl.targets.cpu.loop_ir import Coordinates, LoopVariable, Nest
-from opdsl.targets.cpu.ranges import constant
 from opdsl.targets.cpu.tables import Tables
 
 COMPARISONS = ("lt", "le", "gt", "ge")
@@ -70,9 +70,7 @@ def holding_conditions(tables: Tables, nest: Nest) -> dict[Value, str]:
     return found if len(found) <= MOST else {}
 
 
-def _condition(
-    tables: Tables, name: str, operands: tuple[Value, ...], coordinates: list[Coordinates]
-) -> str | None:
+def _condition(tables: Tables, name: str, operands: tuple[Value, ...], coordinates: list[Coordinates]) -> str | None:
     sides = [_place(tables, o, c) for o, c in zip(operands, coordinates, strict=True)]
     left, right = sides
     if left is None or right is None:

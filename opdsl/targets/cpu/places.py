@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from opdsl.ir.core import Location, Value
-from opdsl.targets.cpu.facts import Facts, is_inline
+from opdsl.analysis.facts import Facts, is_inline
+from opdsl.ir.core import Value
+from opdsl.support.location import Location
 from opdsl.targets.cpu.fusion import read_values
 from opdsl.targets.cpu.loop_ir import Root
 

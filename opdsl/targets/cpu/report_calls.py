@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from opdsl.analysis.facts import is_tile
 from opdsl.ir.core import Op
 from opdsl.ir.types import shape_of
-from opdsl.targets.cpu.facts import is_tile
 from opdsl.targets.cpu.writer import Writer
 
 

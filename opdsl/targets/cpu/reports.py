@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from opdsl.ir.core import Source
 from opdsl.ir.ops import print_parts
+from opdsl.ir.semantics.values import NUMPY_DTYPES
 from opdsl.ir.types import DType
-from opdsl.targets.interp.errors import KernelAssertionError
-from opdsl.targets.interp.values import NUMPY_DTYPES
+from opdsl.support.location import Source
+from opdsl.support.run_errors import KernelAssertionError
 
 if TYPE_CHECKING:
     from opdsl._runtime import LaunchReport

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass, field
 
+from opdsl.analysis.facts import CONTROL_OPS, Facts, is_inline, is_tile
 from opdsl.ir.core import Op, Region, Value
 from opdsl.ir.ops import OPS
 from opdsl.ir.types import ScalarType
 from opdsl.targets.cpu.dot_plans import Plans
-from opdsl.targets.cpu.facts import CONTROL_OPS, Facts, is_inline, is_tile
 from opdsl.targets.cpu.loop_ir import Root
 
 BREAKS = frozenset({"dot", "sort", "concat", "print", "assert", *CONTROL_OPS})  # a run ends before these

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from opdsl.analysis.facts import CHEAP, CONTROL_OPS, Facts, is_inline, own_cost, tensor_of
 from opdsl.ir.core import Op, Region, Value, walk
 from opdsl.ir.types import shape_of
 from opdsl.targets.cpu.dot_operands import widened_view
-from opdsl.targets.cpu.facts import CHEAP, CONTROL_OPS, Facts, is_inline, own_cost, tensor_of
 
 LOOPS = frozenset({"for", "while", "parallel"})
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass, field
 
+from opdsl.analysis.facts import Facts
+from opdsl.analysis.ranges import constant
 from opdsl.ir.core import Op, Value
 from opdsl.ir.types import DType, bf16
 from opdsl.targets.cpu import arithmetic
 from opdsl.targets.cpu.code import REGISTER, Code, Register
-from opdsl.targets.cpu.facts import Facts
 from opdsl.targets.cpu.loop_ir import Buffer, Coordinates, Index, LoopVariable
-from opdsl.targets.cpu.ranges import constant
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from opdsl import _runtime
-from opdsl.runtime import toolchain
-from opdsl.runtime.cache import default_cache
-from opdsl.runtime.digests import digests
+from opdsl.support import toolchain
+from opdsl.support.cache import default_cache
+from opdsl.support.digests import digests
 from opdsl.targets.base import Request
 from opdsl.targets.cpu.isa import Isa, chosen, entry_name
 
@@ -56,6 +56,7 @@ class CpuTarget:
         """Compiles, or takes from the cache. Raises ToolchainError where there is no usable compiler."""
         if not _runtime.supports_isa(self.isa.name):
             raise ValueError(f"this machine does not have {self.isa.name}; it has {_runtime.best_isa()} and less")
+
         def build(directory: Path) -> None:
             _, text = lower(request, self.isa)
             source = directory / "kernel.cpp"

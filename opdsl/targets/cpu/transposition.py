@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from opdsl.analysis.facts import Facts, tensor_index, tensor_of
 from opdsl.ir.core import Gather, Op, Slice, Value, walk
 from opdsl.ir.types import shape_of
 from opdsl.targets.cpu.code import local_element
 from opdsl.targets.cpu.coordinates import access_coordinates, leaves
 from opdsl.targets.cpu.dot_operands import View, view_matrix
-from opdsl.targets.cpu.facts import Facts, tensor_index, tensor_of
 from opdsl.targets.cpu.lanes import vector_lanes
 from opdsl.targets.cpu.loop_ir import Coordinates, Index, LoopVariable, make_buffer
 from opdsl.targets.cpu.tables import Stored

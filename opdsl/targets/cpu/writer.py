@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
+from opdsl.analysis.facts import gather_facts
 from opdsl.ir.core import Op, Value
 from opdsl.ir.types import TileType, shape_of
 from opdsl.targets.base import Request
 from opdsl.targets.cpu.arena import Arena
 from opdsl.targets.cpu.code import Code, local_element
 from opdsl.targets.cpu.expressions import Expressions
-from opdsl.targets.cpu.facts import gather_facts
 from opdsl.targets.cpu.isa import Isa
 from opdsl.targets.cpu.loop_ir import Buffer, Root, make_buffer, row_major_strides
 from opdsl.targets.cpu.nests import Nests

@@ -10,10 +10,10 @@ import numpy as np
 
 from opdsl.ir.core import Op, Region, walk
 from opdsl.ir.ops import OPS, print_parts
+from opdsl.ir.semantics.values import NUMPY_DTYPES, Array
+from opdsl.support.run_errors import InterpreterError, KernelAssertionError
 from opdsl.targets.interp import reductions
-from opdsl.targets.interp.errors import InterpreterError, KernelAssertionError
 from opdsl.targets.interp.machine import HANDLERS, Arrays, Machine
-from opdsl.targets.interp.values import NUMPY_DTYPES, Array
 
 
 def _range(machine: Machine, op: Op, bounds: Arrays) -> range:

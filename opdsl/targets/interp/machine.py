@@ -9,10 +9,11 @@ import numpy as np
 
 from opdsl.ir.core import Kernel, Op, Region, Value
 from opdsl.ir.ops import IrError
+from opdsl.ir.semantics import elementwise
+from opdsl.ir.semantics.values import Array, scalar
 from opdsl.ir.types import TensorType
-from opdsl.targets.interp import elementwise, memory, random, reductions, shapes
+from opdsl.targets.interp import memory, random, reductions, shapes
 from opdsl.targets.interp.strict import StrictChecks
-from opdsl.targets.interp.values import Array, scalar
 
 Arrays = list[Array]
 Handler = Callable[["Machine", Op, Arrays], Sequence[Array]]

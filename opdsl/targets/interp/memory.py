@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from opdsl.ir.core import Gather, IndexSpec, Point, Slice
-from opdsl.targets.interp.values import Array
+from opdsl.ir.semantics.values import Array
 
 NumpyIndex = tuple[Any, ...]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from opdsl.ir.core import Op
-from opdsl.targets.interp.values import Array
+from opdsl.ir.semantics.values import Array
 
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from opdsl.ir.core import Op
+from opdsl.ir.semantics.identities import identity
+from opdsl.ir.semantics.values import HALF_FLOATS, NUMPY_DTYPES, Array, convert, widen
 from opdsl.ir.types import DType
-from opdsl.targets.interp.values import HALF_FLOATS, NUMPY_DTYPES, Array, convert, widen
 
 Combine = Callable[[list[Array]], list[Array]]
 
@@ -51,18 +52,6 @@ def arg_reduce(op: Op, operands: list[Array]) -> Array:
     array = widen(operands[0], op.operands[0].type.dtype)
     function = np.argmax if op.attributes["kind"] == "max" else np.argmin
     return np.asarray(function(array, axis=op.attributes["axis"]), np.int64)
-
-
-def identity(kind: str, dtype: DType) -> bool | int | float:
-    """What an exclusive scan starts with."""
-    if kind in ("sum", "prod"):
-        return int(kind == "prod")
-    if dtype.is_bool:
-        return kind == "min"
-    if dtype.is_float:
-        return -np.inf if kind == "max" else np.inf
-    limits = np.iinfo(NUMPY_DTYPES[dtype])
-    return int(limits.min if kind == "max" else limits.max)
 
 
 def scan(op: Op, operands: list[Array]) -> Array:

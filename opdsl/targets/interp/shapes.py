@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from opdsl.ir.core import Op
-from opdsl.targets.interp.values import Array
+from opdsl.ir.semantics.values import Array
 
 
 def broadcast(op: Op, operands: list[Array]) -> Array:

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from opdsl.ir.core import Kernel, Op
-from opdsl.lang.errors import Note
-from opdsl.targets.interp.errors import OutOfBoundsError, RaceError, source_line
+from opdsl.ir.semantics.values import Array
+from opdsl.support.errors import Note
+from opdsl.support.location import source_line
+from opdsl.support.run_errors import OutOfBoundsError, RaceError
 from opdsl.targets.interp.memory import Touched, missed_by
-from opdsl.targets.interp.values import Array
 
 HALO = 64
 _NOBODY = -1

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from opdsl.ir.core import Kernel, Op
-from opdsl.lang.errors import CompileError
 from opdsl.npu.chip import Chip
 from opdsl.npu.program import Program
 from opdsl.passes.pipeline import run_passes
+from opdsl.support.errors import CompileError
+from opdsl.support.location import source_line
 from opdsl.targets.base import Request
-from opdsl.targets.interp.errors import source_line
 from opdsl.targets.npu.dependences import Dependence, find_dependences
 from opdsl.targets.npu.emit import UNCHANGED, Mutation, OnlyOnVectorCore, emit
 from opdsl.targets.npu.lowering import Choices, Lowered, Lowering, NeedsSingleCore
@@ -71,7 +71,9 @@ def compile_kernel(request: Request, chip: Chip, record: dict[str, str] | None =
     try:
         program = _emit(kernel, chip, lowered, lifetimes)
     except OnlyOnVectorCore as error:
-        message = f"whether or where the cube core of {chip.name} works here hangs on a number that a vector core computes"
+        message = (
+            f"whether or where the cube core of {chip.name} works here hangs on a number that a vector core computes"
+        )
         help = "let sizes, scalars or elements of arrays decide, or choose between results with od.where"
         raise CompileError(message, error.location, source_line(error.location, kernel.source), help) from None
     return Compiled(program, lifetimes, lowered.texts, kernel, chip, lowered, kept)
@@ -85,9 +87,7 @@ def _emit(
     )
 
 
-def _placed(
-    request: Request, kernel: Kernel, chip: Chip, single: frozenset[int]
-) -> tuple[Lowered, list[Lifetime]]:
+def _placed(request: Request, kernel: Kernel, chip: Chip, single: frozenset[int]) -> tuple[Lowered, list[Lifetime]]:
     """The tree with its buffers placed. `single`: which of them, in the order of their first uses, do not rotate."""
     capacities: dict[str, int] = {str(name): size for name, size in chip.buffers.items()}
     failed: DoesNotFit | None = None

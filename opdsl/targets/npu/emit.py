@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from opdsl.ir.core import Location
 from opdsl.ir.types import DTYPES
 from opdsl.npu.chip import Chip
 from opdsl.npu.instructions import INSTRUCTIONS
@@ -29,6 +28,7 @@ from opdsl.npu.program import (
 )
 from opdsl.npu.program import Loop as ProgramLoop
 from opdsl.npu.program import While as ProgramWhile
+from opdsl.support.location import Location
 from opdsl.targets.npu.dependences import Dependence
 from opdsl.targets.npu.emitter import GlobalPlace, Place
 from opdsl.targets.npu.parameters import Parameters
@@ -95,7 +95,9 @@ def emit(
         if unknown is not None:
             raise OnlyOnVectorCore(unknown.location)
         if chip.split and len(cores) > 1 and core == "vector":
-            body = _one_of_two(body, _Writer(core, chip, parameters, workspace, mutation, idle=True).code(tree), parameters)
+            body = _one_of_two(
+                body, _Writer(core, chip, parameters, workspace, mutation, idle=True).code(tree), parameters
+            )
         program.codes[kind] = Code(kind, body)
         if not chip.split:
             break

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from opdsl.ir.core import UNKNOWN, Location
 from opdsl.ir.types import DTYPES
 from opdsl.npu.chip import Chip
 from opdsl.npu.instructions import INSTRUCTIONS
 from opdsl.npu.program import Operand, Register, Tensor
+from opdsl.support.location import UNKNOWN, Location
 from opdsl.targets.npu.scalar_unit import ScalarUnit
 from opdsl.targets.npu.tree import Access, Block, Branch, Buffer, Instruction, Loop, Node, Scalar, While
 
@@ -130,7 +130,16 @@ class Emitter:
     ) -> Iterator[Register]:
         variable = self.s.register("i64", name)
         node = Loop(
-            variable, start, stop, step, Block(), slots, None, independent, cores or "both", bool(cores),
+            variable,
+            start,
+            stop,
+            step,
+            Block(),
+            slots,
+            None,
+            independent,
+            cores or "both",
+            bool(cores),
             location=self.location,
         )
         if slots > 1:

@@ -8,17 +8,26 @@ from dataclasses import replace
 from pathlib import Path
 
 from opdsl import _npu_order
-from opdsl.ir.core import Kernel, Source, walk
+from opdsl.ir.core import Kernel, walk
 from opdsl.npu.chip import Chip
-from opdsl.runtime.cache import default_cache
-from opdsl.runtime.digests import digest_of_files
+from opdsl.support.cache import default_cache
+from opdsl.support.digests import digest_of_files
+from opdsl.support.location import Source
 from opdsl.targets.base import Request
 from opdsl.targets.npu.program_text import dump, load
 from opdsl.targets.npu.running import Runnable
 
 FILE = "program.json"
 _PACKAGE = Path(__file__).resolve().parents[2]
-_COMPILER = ("ir/*.py", "passes/*.py", "npu/*.py", "npu/chips/*.toml", "targets/npu/*.py")
+_COMPILER = (
+    "ir/*.py",
+    "ir/semantics/*.py",
+    "analysis/*.py",
+    "passes/*.py",
+    "npu/*.py",
+    "npu/chips/*.toml",
+    "targets/npu/*.py",
+)
 
 
 def load_or_compile(request: Request, chip: Chip) -> Runnable:

@@ -11,18 +11,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from opdsl.analysis.facts import gather_facts
+from opdsl.analysis.ranges import ends_below, is_nonnegative
 from opdsl.ir import types as t
 from opdsl.ir.core import Gather, Kernel, Op, Region, Slice, Value, walk
 from opdsl.ir.ops import OPS, print_parts
 from opdsl.ir.types import DType, ScalarType, TensorType, TileType, shape_of
-from opdsl.lang.errors import CompileError
 from opdsl.npu.chip import Chip
 from opdsl.npu.program import Operand, Register
 from opdsl.passes.rewrite import definitions, has_effect, uses
+from opdsl.support.errors import CompileError
+from opdsl.support.location import source_line
 from opdsl.targets.base import Request
-from opdsl.targets.cpu.facts import gather_facts
-from opdsl.targets.cpu.ranges import ends_below, is_nonnegative
-from opdsl.targets.interp.errors import source_line
 from opdsl.targets.npu.chains import Chain, Finder
 from opdsl.targets.npu.dots import CubeTile, Dots, Sum, on_cube
 from opdsl.targets.npu.elementwise import HALVES, Elementwise
@@ -656,9 +656,7 @@ class Lowering:
 
     def _say(self, text: str, value: Operand | None, dtype: DType, ends: bool = False) -> None:
         kind = 0 if value is None else 2 if dtype.is_float else 1
-        self.e.issue(
-            "print_", "S", [], text=text, value=0 if value is None else value, has_value=kind, ends=int(ends)
-        )
+        self.e.issue("print_", "S", [], text=text, value=0 if value is None else value, has_value=kind, ends=int(ends))
 
     def _print_tile(self, text: str, tile: Tile, dtype: DType) -> None:
         self._say(f"{text}[", None, dtype)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from opdsl.ir.core import Location, Source
-from opdsl.lang.errors import CompileError
-from opdsl.targets.interp.errors import source_line
+from opdsl.support.errors import CompileError
+from opdsl.support.location import Location, Source, source_line
 from opdsl.targets.npu.tree import Block, Buffer, Instruction, Loop, While, blocks_of
 
 # What an instruction can address in each space, in bytes.
@@ -221,7 +220,9 @@ def explain(error: DoesNotFit, kernel: str, source: Source, chip: str) -> Capaci
         times = f" ({buffer.slots} x {buffer.bytes})" if buffer.slots > 1 else ""
         shape = " x ".join(map(str, buffer.shape))
         line = source_line(place, source).strip()
-        lines.append(f"  {buffer.size:>9} bytes{times}  {buffer.name}: {shape} {buffer.dtype}  line {place.line}: {line}")
+        lines.append(
+            f"  {buffer.size:>9} bytes{times}  {buffer.name}: {shape} {buffer.dtype}  line {place.line}: {line}"
+        )
     suggestion = largest_fitting(error)
     help = f"the largest tile that fits: {suggestion}" if suggestion else "use smaller tiles"
     where = max(alive, key=lambda e: e.buffer.size).buffer.location

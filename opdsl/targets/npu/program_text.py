@@ -12,16 +12,31 @@ from typing import Any
 
 import numpy as np
 
-from opdsl.ir.core import Location, Source
 from opdsl.ir.types import DTYPES, DType
 from opdsl.npu import program
+from opdsl.support.location import Location, Source
 from opdsl.targets.npu.running import Runnable
 
 CLASSES: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
-        *(program.Register, program.Tensor, program.GlobalAddress, program.LocalAddress, program.Compute, program.Issue),
-        *(program.Loop, program.While, program.If, program.Parameter, program.Allocation, program.Code, program.Program),
+        *(
+            program.Register,
+            program.Tensor,
+            program.GlobalAddress,
+            program.LocalAddress,
+            program.Compute,
+            program.Issue,
+        ),
+        *(
+            program.Loop,
+            program.While,
+            program.If,
+            program.Parameter,
+            program.Allocation,
+            program.Code,
+            program.Program,
+        ),
         *(Location, Source, Runnable),
     )
 }

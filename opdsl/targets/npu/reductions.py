@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 
 from opdsl.ir import types as t
 from opdsl.ir.core import Op
+from opdsl.ir.semantics.identities import identity
 from opdsl.ir.types import DType, TileType, shape_of
 from opdsl.npu.program import Operand, Register
-from opdsl.targets.interp.reductions import identity
 from opdsl.targets.npu.elementwise import HALVES, Elementwise
 from opdsl.targets.npu.emitter import Place
 from opdsl.targets.npu.layouts import BLOCK, layout
@@ -106,9 +106,7 @@ class Reductions:
         v.reduce_rows(kind, result, source, rows, width)
         return result
 
-    def _combine(
-        self, name: str, rows: int, half: int, rest: int, work: Lines, source: Lines, upper: Lines
-    ) -> None:
+    def _combine(self, name: str, rows: int, half: int, rest: int, work: Lines, source: Lines, upper: Lines) -> None:
         """work = `half` columns of source, the first `rest` of them combined with upper."""
         v = self.t.v
         if rest % 8 == 0:
@@ -216,9 +214,7 @@ class Reductions:
     def _elements(self, operands: Sequence[Tile], readable: Sequence[Tile], indices: list[Operand]) -> list[Operand]:
         return [self.w.truth(self.t.element(r, indices), o) for r, o in zip(readable, operands, strict=True)]
 
-    def custom(
-        self, op: Op, operands: Sequence[Tile], call: Combine, keep_all: bool
-    ) -> list[Tile | Operand]:
+    def custom(self, op: Op, operands: Sequence[Tile], call: Combine, keep_all: bool) -> list[Tile | Operand]:
         """reduce_custom, or scan_custom with `keep_all`: left to right along one axis."""
         axis = op.attributes["axis"]
         reverse = bool(op.attributes.get("reverse", False))
@@ -367,9 +363,7 @@ class Reductions:
         readable = self.t.readable(operand)
         held = t.f32 if dtype.is_bool else dtype
         values, order = self.t.new(held, extent), self.t.new(t.i64, extent)
-        rows = [
-            (self.t.new(held, (length,), "sorted"), self.t.new(t.i64, (length,), "order")) for _ in range(2)
-        ]
+        rows = [(self.t.new(held, (length,), "sorted"), self.t.new(t.i64, (length,), "order")) for _ in range(2)]
         kept = [n for a, n in enumerate(extent) if a != axis]
         levels = max(0, math.ceil(math.log2(length))) if length > 1 else 0
 

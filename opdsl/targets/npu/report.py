@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from opdsl.npu.chip import Chip
-from opdsl.targets.interp.errors import source_line
+from opdsl.support.location import source_line
 from opdsl.targets.npu.placement import Lifetime
 
 if TYPE_CHECKING:

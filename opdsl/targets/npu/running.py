@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from opdsl.ir.core import Location, Source
 from opdsl.ir.types import DType, TensorType
 from opdsl.npu.emulator import NpuRunError, Result, run
 from opdsl.npu.program import Program
-from opdsl.targets.interp.errors import KernelAssertionError
+from opdsl.support.location import Location, Source
+from opdsl.support.run_errors import KernelAssertionError
 
 if TYPE_CHECKING:
     from opdsl.targets.npu.compile import Compiled

@@ -9,11 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from opdsl.ir.core import Location
 from opdsl.ir.types import DType, f32, f64, i64
 from opdsl.npu.program import Compute, Operand, Register
+from opdsl.support.location import Location
 
-_UNSIGNED_64 = {"floordiv": "udiv", "mod": "umod", "min": "umin", "max": "umax", "shr": "ushr", "lt": "ult", "le": "ule"}
+_UNSIGNED_64 = {
+    "floordiv": "udiv",
+    "mod": "umod",
+    "min": "umin",
+    "max": "umax",
+    "shr": "ushr",
+    "lt": "ult",
+    "le": "ule",
+}
 _FLOAT_COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite"}
 _COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)  # of Philox 4x32
@@ -155,7 +163,9 @@ class ScalarUnit:
         """An elementwise op of the IR on scalars of `dtype` (of the last operands, for `select`)."""
         if name == "select":
             kind = register_dtype(dtype)
-            return self.compute("select", "i64" if kind == "i64" else "f64", *self._typed(operands, kind, 1), result=kind)
+            return self.compute(
+                "select", "i64" if kind == "i64" else "f64", *self._typed(operands, kind, 1), result=kind
+            )
         if name == "cast":
             return self.cast(operands[0], dtype, result)
         if name == "random_bits":
@@ -167,7 +177,8 @@ class ScalarUnit:
     @staticmethod
     def _typed(operands: Sequence[Operand], kind: str, skip: int = 0) -> list[Operand]:
         return [
-            float(v) if kind == "f64" and isinstance(v, int) and place >= skip else v for place, v in enumerate(operands)
+            float(v) if kind == "f64" and isinstance(v, int) and place >= skip else v
+            for place, v in enumerate(operands)
         ]
 
     def _float(self, name: str, dtype: DType, operands: Sequence[Operand]) -> Operand:
@@ -276,7 +287,8 @@ class ScalarUnit:
         for turn in range(10):
             products = [self.compute("mul", "i64", m, v) for m, v in zip(_MULTIPLIERS, (c[0], c[2]), strict=True)]
             k = [
-                low(self.compute("add", "i64", key, turn * step & _LOW)) for key, step in zip(keys, _KEY_STEPS, strict=True)
+                low(self.compute("add", "i64", key, turn * step & _LOW))
+                for key, step in zip(keys, _KEY_STEPS, strict=True)
             ]
             c = [
                 self.compute("xor", "i64", self.compute("xor", "i64", high(products[1]), c[1]), k[0]),
@@ -289,7 +301,7 @@ class ScalarUnit:
 
 def constant(value: bool | int | float, dtype: DType) -> int | float:
     """A constant of the IR as the number that a register of its type would hold."""
-    from opdsl.targets.interp.values import scalar
+    from opdsl.ir.semantics.values import scalar
 
     if dtype.is_float:
         return float(scalar(value, dtype)) if not math.isnan(float(value)) else math.nan

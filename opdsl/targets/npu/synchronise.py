@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
-from opdsl.ir.core import Location
+from opdsl.support.location import Location
 from opdsl.targets.npu.dependences import Dependence, answer, chain, confine, insert_flags
 from opdsl.targets.npu.events import number_events
 from opdsl.targets.npu.knowledge import Knowledge

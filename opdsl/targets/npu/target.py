@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from opdsl.ir.printer import print_kernel
-from opdsl.lang.errors import OpdslError
 from opdsl.npu.chip import Chip, chip_names, find_chip
+from opdsl.support.errors import OpdslError
 from opdsl.targets.base import Request
 
 if TYPE_CHECKING:
@@ -31,13 +31,14 @@ class NpuTarget:
 
     def stages(self, request: Request) -> Mapping[str, str]:
         """ir, the passes' results, buffers, program."""
+        from opdsl.npu.printer import print_program
         from opdsl.targets.npu.compile import compile_kernel
         from opdsl.targets.npu.report import buffer_table
 
         record = {"ir": print_kernel(request.kernel)}
         compiled = compile_kernel(request, self.chip, record)
         record["buffers"] = buffer_table(compiled, self.chip)
-        record["program"] = f"{compiled.program}\n"
+        record["program"] = f"{print_program(compiled.program)}\n"
         return record
 
     def compile(self, request: Request) -> NpuExecutable:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from opdsl.ir.core import UNKNOWN, Location
 from opdsl.npu.program import Operand
+from opdsl.support.location import UNKNOWN, Location
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from opdsl.ir.core import Location, Source
+from opdsl.support.location import Location, Source
 
 WIDTH = 112
 INDENT = "    "

@@ -1,10 +1,10 @@
 """Compiling: a request and an architecture -> Triton source and its artefacts, kept in the compile cache.
 
-    compiled = compile_request(request, ARCHES["sm_90"])
-    compiled.generated.text            the Triton source
-    compiled.modules[0].text("ptx")    one module for each launch: ttir, ttgir, llir, ptx or amdgcn
-    compiled.modules[0].binary         the cubin or hsaco
-    compiled.modules[0].metadata       what Triton says of it: "name", "shared", "num_warps", ...
+compiled = compile_request(request, ARCHES["sm_90"])
+compiled.generated.text            the Triton source
+compiled.modules[0].text("ptx")    one module for each launch: ttir, ttgir, llir, ptx or amdgcn
+compiled.modules[0].binary         the cubin or hsaco
+compiled.modules[0].metadata       what Triton says of it: "name", "shared", "num_warps", ...
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from opdsl.ir.core import Location
 from opdsl.ir.printer import print_kernel
-from opdsl.lang.errors import CompileError, OpdslError
-from opdsl.runtime.cache import default_cache
+from opdsl.support.cache import default_cache
+from opdsl.support.errors import CompileError, OpdslError
+from opdsl.support.location import Location
 from opdsl.targets.base import Request
 from opdsl.targets.triton import toolchain
 from opdsl.targets.triton.arch import Arch
@@ -108,7 +108,9 @@ def _build(request: Request, arch: Arch, folder: Path) -> None:
     while True:
         needed = 0
         for launch, function in zip(
-            generated.launches, toolchain.functions_of(generated.text, request.kernel.name, generated.launches), strict=True
+            generated.launches,
+            toolchain.functions_of(generated.text, request.kernel.name, generated.launches),
+            strict=True,
         ):
             needed = max(needed, _compile(request, launch, function, arch, folder))
         if needed <= arch.shared_bytes:

@@ -12,14 +12,13 @@ from opdsl.targets.triton.elementwise import widened
 from opdsl.targets.triton.expression import F8, UNARY, Expression, broadcast_shapes
 from opdsl.targets.triton.intervals import is_narrow
 from opdsl.targets.triton.slots import initial_place
+from opdsl.targets.triton.walk import lower_ops
 from opdsl.targets.triton.writer import Writer
 
 
 def loop_dtype(bounds: Sequence[Expression]) -> DType:
     """The type of a loop's variable."""
-    wide = any(
-        not is_narrow((int(b.number or 0),) * 2) if b.is_literal else b.dtype is i64 for b in bounds
-    )
+    wide = any(not is_narrow((int(b.number or 0),) * 2) if b.is_literal else b.dtype is i64 for b in bounds)
     return i64 if wide else i32
 
 
@@ -62,7 +61,8 @@ def _moves_on(w: Writer, loop: Op, write: Op) -> bool:
     if low != high:
         return False
     return any(
-        start is variable and (isinstance(spec, Point) or (isinstance(spec, Slice) and spec.length * spec.step <= abs(low)))
+        start is variable
+        and (isinstance(spec, Point) or (isinstance(spec, Slice) and spec.length * spec.step <= abs(low)))
         for spec, start in zip(write.attributes["index"], write.operands[2:], strict=True)
     )
 
@@ -100,8 +100,6 @@ def _yields(w: Writer, region: Region, results: Sequence[Value]) -> None:
 
 
 def for_loop(w: Writer, op: Op) -> None:
-    from opdsl.targets.triton.lowering import lower_ops
-
     (body,) = op.regions
     _begin(w, op)
     bounds = [w.value(operand) for operand in op.operands[:3]]
@@ -145,8 +143,6 @@ def _counted(w: Writer, op: Op, bounds: list[Expression], name: str, variable: V
 
 
 def while_loop(w: Writer, op: Op) -> None:
-    from opdsl.targets.triton.lowering import lower_ops
-
     condition, body = op.regions
     _begin(w, op)
     w.comment()
@@ -186,8 +182,6 @@ def while_loop(w: Writer, op: Op) -> None:
 
 
 def branch(w: Writer, op: Op) -> None:
-    from opdsl.targets.triton.lowering import lower_ops
-
     condition = w.typed(w.value(op.operands[0]))
     if any(result not in w.slots for result in op.results):
         _choose(w, op, condition)
@@ -218,8 +212,6 @@ def branch(w: Writer, op: Op) -> None:
 
 def _choose(w: Writer, op: Op, condition: Expression) -> None:
     """A branch in a combine function that runs on whole blocks: both sides are pure."""
-    from opdsl.targets.triton.lowering import lower_ops
-
     for region in op.regions:
         if any(inner.name in ("for", "while", "copy_out", "print", "assert") for inner in walk(region)):
             raise w.refuse("does not run loops or stores in a combine function", "compute it outside of the function")
@@ -233,8 +225,6 @@ def _choose(w: Writer, op: Op, condition: Expression) -> None:
 
 def parallel(w: Writer, op: Op) -> None:
     """Iterations that are not the grid: a loop for each range, one inside the other."""
-    from opdsl.targets.triton.lowering import lower_ops
-
     (body,) = op.regions
 
     def nest(axis: int) -> None:

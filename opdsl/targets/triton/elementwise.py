@@ -42,7 +42,7 @@ def widened(w: Writer, expression: Expression, dtype: DType) -> Expression:
 def _f8_number(byte: int, dtype: DType) -> float:
     import numpy as np
 
-    from opdsl.targets.interp.values import NUMPY_DTYPES
+    from opdsl.ir.semantics.values import NUMPY_DTYPES
 
     return float(np.array([byte], np.uint8).view(NUMPY_DTYPES[dtype]).astype(np.float32)[0])
 

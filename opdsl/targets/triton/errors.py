@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opdsl.ir.core import Kernel, Op
-from opdsl.lang.errors import CompileError, OpdslError
+from opdsl.support.errors import CompileError, OpdslError
 
 INSTALL = 'pip install "opdsl[triton]"'
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from opdsl.ir.semantics.values import convert, scalar
 from opdsl.ir.types import DType, bf16, bool_, f8e4m3, f8e5m2, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
-from opdsl.targets.interp.values import convert, scalar
 
 Shape = tuple[int, ...]
 Number = bool | int | float
@@ -111,7 +111,9 @@ def literal_text(number: Number) -> str:
 
 
 def _literal_binding(number: Number) -> int:
-    negative = not isinstance(number, bool) and (number < 0 or (isinstance(number, float) and math.copysign(1, number) < 0))
+    negative = not isinstance(number, bool) and (
+        number < 0 or (isinstance(number, float) and math.copysign(1, number) < 0)
+    )
     return UNARY if negative and not (isinstance(number, float) and math.isinf(number)) else ATOM
 
 

@@ -12,17 +12,18 @@ from opdsl.ir.types import DType, TensorType, f32, f64, i64
 from opdsl.passes.lengthen import shorten_products
 from opdsl.passes.pipeline import STANDARD, NamedPass, run_passes
 from opdsl.targets.base import Request
+from opdsl.targets.triton import lowering as _handlers  # noqa: F401 - fills the table of handlers
 from opdsl.targets.triton.arch import Arch
 from opdsl.targets.triton.code import INDENT, WIDTH
 from opdsl.targets.triton.control import loop_dtype
 from opdsl.targets.triton.expression import F8, SIGNATURE_NAMES, Expression
 from opdsl.targets.triton.helpers_text import helpers_text
 from opdsl.targets.triton.intervals import Intervals, is_narrow
-from opdsl.targets.triton.lowering import lower_ops
 from opdsl.targets.triton.padding import Padding
 from opdsl.targets.triton.sections import Section, split
 from opdsl.targets.triton.slots import plan_slots
 from opdsl.targets.triton.source import AssertSite, Generated, Launch, LaunchArgument
+from opdsl.targets.triton.walk import lower_ops
 from opdsl.targets.triton.writer import Facts, Options, Writer, gather_users
 
 LONGEST_STEP = 32

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opdsl.runtime.child import start_module
+from opdsl.support.child import start_module
 from opdsl.targets.base import Request
 from opdsl.targets.triton.arch import ARCHES, DEFAULT_ARCH
 from opdsl.targets.triton.arguments import Aligned, hints, value_of

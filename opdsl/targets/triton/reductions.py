@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from opdsl.ir.core import Op, Region, Value, walk
 from opdsl.ir.ops import OPS
+from opdsl.ir.semantics.identities import identity
 from opdsl.ir.types import DType, bool_, i32, i64, shape_of
-from opdsl.targets.interp.reductions import identity
 from opdsl.targets.triton.accesses import fill_lanes, lane_numbers, placed, scalar_of
 from opdsl.targets.triton.elementwise import narrowed, widened
 from opdsl.targets.triton.expression import F8, HALF, Expression, Number, Shape, literal
 from opdsl.targets.triton.shapes import take
+from opdsl.targets.triton.walk import lower_ops
 from opdsl.targets.triton.writer import Slot, Writer
 
 COMBINE = {"sum": "_add", "prod": "_multiply", "max": "_maximum", "min": "_minimum"}
@@ -170,7 +171,9 @@ def _shifted(w: Writer, expression: Expression, size: int, axis: int, reverse: b
     else:
         text = f"tl.minimum({lane.text} + 1, {shape[axis] - 1})" if reverse else f"tl.maximum({lane.text} - 1, 0)"
         places = w.materialize(placed(w, Expression(text, (shape[axis],), i32), rank, axis), shape, i32)
-        moved = w.make(f"tl.gather({expression.text}, {places.text}, {axis})", [expression], expression.dtype, shape=shape)
+        moved = w.make(
+            f"tl.gather({expression.text}, {places.text}, {axis})", [expression], expression.dtype, shape=shape
+        )
     return w.call("tl.where", at_first, literal(number, expression.dtype), moved, dtype=expression.dtype)
 
 
@@ -179,8 +182,6 @@ def _shifted(w: Writer, expression: Expression, size: int, axis: int, reverse: b
 
 def _inline(w: Writer, op: Op, region: Region, arguments: list[Expression]) -> list[Expression]:
     """The combine function on whole blocks, in the place of its one call."""
-    from opdsl.targets.triton.lowering import lower_ops
-
     for inner in walk(region):
         category = OPS[inner.name].category
         if category != "elementwise" and inner.name not in ("constant", "dim", "if", "yield"):
@@ -201,10 +202,7 @@ def _inline(w: Writer, op: Op, region: Region, arguments: list[Expression]) -> l
 
 
 def _sources(w: Writer, op: Op) -> list[Expression]:
-    return [
-        w.name(w.materialize(w.value(v), w.lanes(v), v.type.dtype), v.name or "source")
-        for v in op.operands
-    ]
+    return [w.name(w.materialize(w.value(v), w.lanes(v), v.type.dtype), v.name or "source") for v in op.operands]
 
 
 def reduce_custom(w: Writer, op: Op) -> None:

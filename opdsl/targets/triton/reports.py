@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from opdsl.ir.core import Kernel
-from opdsl.targets.interp.errors import KernelAssertionError
+from opdsl.support.run_errors import KernelAssertionError
 from opdsl.targets.triton.source import Generated
 
 

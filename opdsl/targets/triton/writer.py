@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from opdsl.ir.core import Kernel, Op, Region, Value, walk
 from opdsl.ir.ops import OPS
 from opdsl.ir.types import DType, TensorType, f8e4m3, f32, f64, i32, i64
-from opdsl.lang.errors import CompileError
+from opdsl.support.errors import CompileError
 from opdsl.targets.triton.arch import Arch
 from opdsl.targets.triton.code import Code
 from opdsl.targets.triton.errors import refusal
@@ -253,7 +253,11 @@ class Writer:
             return expression
         dtype = dtype or expression.dtype
         return replace(
-            expression, text=f"tl.full([], {expression.text}, {type_name(dtype)})", dtype=dtype, binding=ATOM, number=None
+            expression,
+            text=f"tl.full([], {expression.text}, {type_name(dtype)})",
+            dtype=dtype,
+            binding=ATOM,
+            number=None,
         )
 
     def materialize(self, expression: Expression, shape: Shape, dtype: DType) -> Expression:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import sysconfig
@@ -10,23 +9,22 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
 from opdsl import _runtime
 from opdsl.ir.printer import canonical_text
-from opdsl.runtime import toolchain
-from opdsl.runtime.digests import digests
-from opdsl.runtime.paths import host_sources
+from opdsl.support import toolchain
+from opdsl.support.digests import digests
+from opdsl.support.paths import host_sources
+from opdsl.targets.ahead_of_time.building import BuildError, digest, opdsl_version
+from opdsl.targets.ahead_of_time.interface import Tensor, UnitAxes, shown_value
 from opdsl.targets.base import Request
 from opdsl.targets.cpu.ahead_of_time.extension import extension
 from opdsl.targets.cpu.ahead_of_time.glue import CompiledVariant, LibraryFunction, glue
 from opdsl.targets.cpu.ahead_of_time.header import header
-from opdsl.targets.cpu.ahead_of_time.interface import Tensor, shown_value
 from opdsl.targets.cpu.ahead_of_time.loader import loader
-from opdsl.targets.cpu.ahead_of_time.plan import BuildError, Part, UnitAxes, machine_of, useful_isas
+from opdsl.targets.cpu.ahead_of_time.plan import Part, machine_of, useful_isas
 from opdsl.targets.cpu.isa import ISAS, entry_name
 from opdsl.targets.cpu.lowering import Lowering
 from opdsl.targets.cpu.target import flags, lower
@@ -215,17 +213,6 @@ def _extension_flags(settings: Settings) -> tuple[list[str] | None, list[str]]:
     return ["-fexceptions", "-frtti", "-O2", "-fvisibility=hidden", *include], []
 
 
-def opdsl_version() -> str:
-    try:
-        return installed_version("opdsl")
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 def _manifest(parts: Sequence[Part], settings: Settings, files: Sequence[Path]) -> dict[str, Any]:
     compiler = toolchain.find_compiler()
     return {
@@ -241,7 +228,7 @@ def _manifest(parts: Sequence[Part], settings: Settings, files: Sequence[Path]) 
         "flags": {isa: [*toolchain.BASE_FLAGS, *flags(ISAS[isa])] for isa in settings.isas},
         "headers_sha256": digests().headers,
         "kernels": [_kernel_record(part) for part in parts],
-        "files": {p.name: {"bytes": p.stat().st_size, "sha256": _digest(p.read_bytes())} for p in files},
+        "files": {p.name: {"bytes": p.stat().st_size, "sha256": digest(p.read_bytes())} for p in files},
     }
 
 
@@ -261,14 +248,14 @@ def _kernel_record(part: Part) -> dict[str, Any]:
     return {
         "name": interface.kernel,
         "function": interface.function,
-        "source": {"file": interface.file, "line": interface.line, "sha256": _digest(part.ir.source.text.encode())},
+        "source": {"file": interface.file, "line": interface.line, "sha256": digest(part.ir.source.text.encode())},
         "parameters": parameters,
         "sizes": list(interface.sizes),
         "dtypes": interface.dtypes,
         "dims": {name: constexprs[name] for name in sorted(interface.bound)},
         "constexprs": {n: shown_value(v) for n, v in constexprs.items() if n not in interface.bound},
         "layouts": [list(axes) for axes in part.layouts],
-        "ir_sha256": _digest(canonical_text(part.ir).encode()),
+        "ir_sha256": digest(canonical_text(part.ir).encode()),
     }
 
 

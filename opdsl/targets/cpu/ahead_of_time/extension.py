@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from opdsl.targets.ahead_of_time.interface import NUMPY_TYPES, STAND_INS, Interface, Scalar, Tensor, shown_value
 from opdsl.targets.cpu.ahead_of_time.glue import text
-from opdsl.targets.cpu.ahead_of_time.interface import NUMPY_TYPES, STAND_INS, Interface, Scalar, Tensor, shown_value
 
 
 def documentation(interface: Interface) -> str:
@@ -79,7 +79,7 @@ def _function(library: str, interface: Interface) -> list[str]:
 
 
 def _element(tensor: Tensor) -> str:
-    from opdsl.targets.cpu.ahead_of_time.interface import C_TYPES
+    from opdsl.targets.ahead_of_time.interface import C_TYPES
 
     return C_TYPES[tensor.dtype.name]
 

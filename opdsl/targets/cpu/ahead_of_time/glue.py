@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from opdsl.targets.ahead_of_time.interface import Interface, scalar_field
 from opdsl.targets.cpu.ahead_of_time.header import prototype
-from opdsl.targets.cpu.ahead_of_time.interface import Interface, scalar_field
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from opdsl.targets.cpu.ahead_of_time.interface import BITS, C_TYPES, Interface, Tensor, shown_value
+from opdsl.targets.ahead_of_time.interface import C_TYPES, Interface, Tensor, comment
 
 # As in csrc/runtime/library.h.
 STATUSES = {"OK": 0, "OUT_OF_MEMORY": -1, "BAD_ARGUMENT": -2, "OVERLAP": -3, "UNSUPPORTED_PROCESSOR": -4}
@@ -23,30 +23,6 @@ def prototype(interface: Interface, multiline: bool = True) -> str:
     words += [f"int64_t {interface.size_name(size)}" for size in interface.sizes]
     separator = ",\n    " if multiline else ", "
     return f"int32_t {interface.function}({separator.join(words) or 'void'})"
-
-
-def comment(interface: Interface, in_place: bool) -> str:
-    """What a C header says of a function."""
-    lines = [f"{interface.kernel}, from {interface.file}:{interface.line}."]
-    if interface.summary:
-        lines.append(interface.summary)
-    lines.append("")
-    for parameter in interface.parameters:
-        if isinstance(parameter, Tensor):
-            bits = f" ({BITS[parameter.dtype]} in {parameter.dtype.bits} bits)" if parameter.dtype in BITS else ""
-            text = f"{parameter.dtype} array {parameter.shape_text}, {parameter.access}{bits}"
-        else:
-            default = f"; by default {parameter.default!r}" if parameter.has_default else ""
-            text = f"{parameter.dtype} scalar{default}"
-        lines.append(f"{parameter.c_name}: {text}")
-    if interface.sizes:
-        lines.append(f"sizes: {', '.join(interface.size_name(size) for size in interface.sizes)}")
-    compiled = {**interface.dtypes, **{n: shown_value(v) for n, v in interface.constexprs.items()}}
-    if compiled:
-        lines.append("compiled for " + ", ".join(f"{name} = {value}" for name, value in compiled.items()))
-    if in_place:
-        lines.append("An output may be the very same view as an input.")
-    return "\n".join(f" * {line}".rstrip() for line in lines)
 
 
 def declarations(library: str, interfaces: Sequence[Interface]) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from opdsl.targets.ahead_of_time.interface import C_TYPES, NUMPY_TYPES, STAND_INS, Interface, Scalar, Tensor
 from opdsl.targets.cpu.ahead_of_time.extension import documentation
 from opdsl.targets.cpu.ahead_of_time.header import declarations
-from opdsl.targets.cpu.ahead_of_time.interface import C_TYPES, NUMPY_TYPES, STAND_INS, Interface, Scalar, Tensor
 
 _TEMPLATE = '''"""The library lib{library}.so through cffi, written by `opdsl build`. Needs cffi and NumPy, not OpDSL.
 

@@ -10,8 +10,9 @@ from opdsl.ir.core import Kernel as IrKernel
 from opdsl.ir.core import walk
 from opdsl.ir.types import DType
 from opdsl.lang.kernel import Kernel
-from opdsl.runtime.toolchain import Compiler
-from opdsl.targets.cpu.ahead_of_time.interface import Interface, read_interface
+from opdsl.support.toolchain import Compiler
+from opdsl.targets.ahead_of_time.building import BuildError
+from opdsl.targets.ahead_of_time.interface import Interface, UnitAxes, contiguous, read_interface
 from opdsl.targets.cpu.isa import ISAS
 
 MAXIMUM_ARRAYS = 64
@@ -24,17 +25,6 @@ MACHINES = {"x86_64": ("amx", "avx512_vnni", "avx512", "avx2", "baseline"), "aar
 # These only differ from the next ones in products of 16-bit floats and bytes.
 FOR_PRODUCTS = ("amx", "avx512_vnni")
 PRODUCT_BITS = 16
-
-UnitAxes = tuple[int | None, ...]
-
-
-class BuildError(ValueError):
-    """A library cannot be built as asked; `help` says how to mend it."""
-
-    def __init__(self, message: str, help: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.help = help
 
 
 @dataclass(frozen=True)
@@ -74,15 +64,6 @@ def useful_isas(isas: Sequence[str], ir: IrKernel) -> tuple[str, ...]:
     if narrow or "avx512" not in isas:
         return tuple(isas)
     return tuple(isa for isa in isas if isa not in FOR_PRODUCTS)
-
-
-def contiguous(interface: Interface) -> UnitAxes:
-    """The last axis of every array has stride 1."""
-    tensors = {tensor.name: tensor for tensor in interface.tensors}
-    return tuple(
-        len(tensors[p.name].dims) - 1 if p.name in tensors and tensors[p.name].dims else None
-        for p in interface.parameters
-    )
 
 
 def read_layout(text: str, interface: Interface) -> UnitAxes:

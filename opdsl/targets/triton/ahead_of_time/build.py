@@ -10,9 +10,8 @@ from typing import Any
 
 from opdsl.ir.core import Kernel as IrKernel
 from opdsl.ir.printer import canonical_text
-from opdsl.targets.cpu.ahead_of_time.build import _digest, opdsl_version
-from opdsl.targets.cpu.ahead_of_time.interface import Interface, Tensor, shown_value
-from opdsl.targets.cpu.ahead_of_time.plan import BuildError
+from opdsl.targets.ahead_of_time.building import BuildError, digest, opdsl_version
+from opdsl.targets.ahead_of_time.interface import Interface, Tensor, shown_value
 from opdsl.targets.triton.ahead_of_time.launcher import header, launcher, prototype
 from opdsl.targets.triton.ahead_of_time.plan import Part, Variant, entry_parameters, make_part
 from opdsl.targets.triton.arch import Arch
@@ -131,7 +130,7 @@ def _manifest(parts: Sequence[Part], settings: Settings, texts: Mapping[str, byt
         "opdsl": opdsl_version(),
         "triton": load_triton().__version__,
         "kernels": [_kernel(part) for part in parts],
-        "files": {name: {"bytes": len(data), "sha256": _digest(data)} for name, data in texts.items()},
+        "files": {name: {"bytes": len(data), "sha256": digest(data)} for name, data in texts.items()},
     }
 
 
@@ -150,14 +149,14 @@ def _kernel(part: Part) -> dict[str, Any]:
         "name": interface.kernel,
         "function": interface.function,
         "prototype": " ".join(prototype(interface).split()),
-        "source": {"file": interface.file, "line": interface.line, "sha256": _digest(part.ir.source.text.encode())},
+        "source": {"file": interface.file, "line": interface.line, "sha256": digest(part.ir.source.text.encode())},
         "parameters": parameters,
         "sizes": list(interface.sizes),
         "dtypes": interface.dtypes,
         "dims": {name: constexprs[name] for name in sorted(interface.bound)},
         "constexprs": {n: shown_value(v) for n, v in constexprs.items() if n not in interface.bound},
         "variants": [_variant(part, variant) for variant in part.variants],
-        "ir_sha256": _digest(canonical_text(part.ir).encode()),
+        "ir_sha256": digest(canonical_text(part.ir).encode()),
     }
 
 

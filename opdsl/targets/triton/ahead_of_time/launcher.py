@@ -7,8 +7,7 @@ import ast
 from collections.abc import Sequence
 from pathlib import Path
 
-from opdsl.targets.cpu.ahead_of_time.header import comment
-from opdsl.targets.cpu.ahead_of_time.interface import C_TYPES, Interface, Scalar, Tensor
+from opdsl.targets.ahead_of_time.interface import C_TYPES, Interface, Scalar, Tensor, comment
 from opdsl.targets.triton.ahead_of_time.plan import ALIGNMENT, Part, Variant, entry_parameters, tensors
 from opdsl.targets.triton.compiler import Module
 from opdsl.targets.triton.intervals import LARGEST_NARROW_DIM
@@ -52,7 +51,9 @@ def header(library: str, interfaces: Sequence[Interface], arches: Sequence[str],
     functions = "\n\n".join(f"/*\n{comment(i, in_place)}\n */\n{prototype(i)};" for i in interfaces)
     return f"""/* {library}: kernels compiled by OpDSL {version} for {", ".join(arches)}. Written by `opdsl build`.
  *
- * Compile {library}.c into your program and link libcuda. A CUDA context must be current in the calling thread, as it is
+ * Compile {
+        library
+    }.c into your program and link libcuda. A CUDA context must be current in the calling thread, as it is
  * after any call of the CUDA runtime.
  *
  * Every function queues its work on a stream (a cudaStream_t or CUstream; NULL: the default one) and does not wait for it.

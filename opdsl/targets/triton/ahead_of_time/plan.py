@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from opdsl.ir.core import Kernel as IrKernel
+from opdsl.targets.ahead_of_time.building import BuildError
+from opdsl.targets.ahead_of_time.interface import Interface, Tensor, contiguous
 from opdsl.targets.base import Request
-from opdsl.targets.cpu.ahead_of_time.interface import Interface, Tensor
-from opdsl.targets.cpu.ahead_of_time.plan import BuildError, contiguous
 from opdsl.targets.triton.arch import ARCHES, DEFAULT_ARCH, Arch
 from opdsl.targets.triton.compiler import Compiled, Module, compile_request
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from opdsl.lang.errors import OpdslError
+from opdsl.support.errors import OpdslError
 
 Call = Callable[[], object]
 
@@ -112,7 +112,7 @@ class Processor:
         return get_num_threads()
 
     def versions(self) -> Mapping[str, str]:
-        from opdsl.runtime import toolchain
+        from opdsl.support import toolchain
 
         found = toolchain.find_compiler()
         return {"compiler": f"{found.family} {found.version_text}"}

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from opdsl.ir.core import Op
-from opdsl.targets.interp.exact import fused_multiply_add_f32, fused_multiply_add_f64
-from opdsl.targets.interp.values import NUMPY_DTYPES, Array, convert, scalar, widen
+from opdsl.ir.semantics.fused_multiply_add import fused_multiply_add_f32, fused_multiply_add_f64
+from opdsl.ir.semantics.values import NUMPY_DTYPES, Array, convert, scalar, widen
 
 Function = Callable[..., Array]
 

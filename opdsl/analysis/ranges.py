@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import math
 
+from opdsl.analysis.facts import Facts
 from opdsl.ir.core import Value
 from opdsl.ir.types import TileType
-from opdsl.targets.cpu.facts import Facts
 
 # Results of these are not negative if no operand is. Sizes are far below where an i64 would wrap.
 KEEPS_SIGN = frozenset({"add", "mul", "min", "max", "floordiv", "mod"})

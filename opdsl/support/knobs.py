@@ -1,6 +1,6 @@
 """Every environment variable of OpDSL, each declared once.
 
-    from opdsl.runtime.knobs import knobs
+    from opdsl.support.knobs import knobs
 
     knobs.isa                       # the variable OPDSL_ISA, or its default
     with knobs.scope(isa="avx2"):   # for the whole process, until the block ends
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar, overload
 
-from opdsl.lang.errors import OpdslError
+from opdsl.support.errors import OpdslError
 
 T = TypeVar("T")
 
@@ -124,7 +124,10 @@ class Knobs:
     )
     target = Knob[str]("OPDSL_TARGET", _text, "cpu", "target of a kernel call that names none")
     tuning = Knob[str | None](
-        "OPDSL_TUNING", _text, None, "folder with records of tuning, looked into before those beside kernels; 0: use none"
+        "OPDSL_TUNING",
+        _text,
+        None,
+        "folder with records of tuning, looked into before those beside kernels; 0: use none",
     )
     traceback = Knob[bool](
         "OPDSL_TRACEBACK", _boolean, False, "1: the command line shows where in OpDSL an error arose"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import opdsl
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 def start_module(module: str, *words: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -17,8 +17,7 @@ def start_module(module: str, *words: str, environment: Mapping[str, str] | None
     The process imports the OpDSL that this one has: not another one that lies in the current directory, as a checkout
     does beside an installed package.
     """
-    root = str(Path(opdsl.__file__).resolve().parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-P", "-m", module, *words],
         stdin=subprocess.PIPE,

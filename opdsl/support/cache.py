@@ -38,8 +38,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opdsl.lang.errors import OpdslError
-from opdsl.runtime.knobs import knobs
+from opdsl.support.errors import OpdslError
+from opdsl.support.knobs import knobs
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from opdsl.targets.interp.values import Array
+from opdsl.ir.semantics.values import Array
 
 _SPLIT = float(2**27 + 1)
 _SAFE = 2.0**900  # above this, splitting a factor could overflow

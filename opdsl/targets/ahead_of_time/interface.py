@@ -36,6 +36,8 @@ NUMPY_TYPES = {name: types[1] for name, types in _TYPES.items()}
 STAND_INS = {bf16: "uint16", f8e4m3: "uint8", f8e5m2: "uint8"}
 BITS = {f16: "IEEE binary16", bf16: "bfloat16", f8e4m3: "float8 e4m3fn", f8e5m2: "float8 e5m2"}
 
+UnitAxes = tuple[int | None, ...]
+
 _RESERVED_WORDS = """
 alignas alignof and asm auto bitand bitor bool break case catch char class compl concept const constexpr continue
 co_await decltype default delete do double else enum explicit export extern false final float for friend goto if
@@ -176,3 +178,36 @@ def shown_value(value: object) -> str:
 
 def scalar_field(scalar: Scalar) -> str:
     return "f" if scalar.dtype.is_float else "i"
+
+
+def contiguous(interface: Interface) -> UnitAxes:
+    """The last axis of every array has stride 1."""
+    tensors = {tensor.name: tensor for tensor in interface.tensors}
+    return tuple(
+        len(tensors[p.name].dims) - 1 if p.name in tensors and tensors[p.name].dims else None
+        for p in interface.parameters
+    )
+
+
+def comment(interface: Interface, in_place: bool) -> str:
+    """What a C header says of a function."""
+    lines = [f"{interface.kernel}, from {interface.file}:{interface.line}."]
+    if interface.summary:
+        lines.append(interface.summary)
+    lines.append("")
+    for parameter in interface.parameters:
+        if isinstance(parameter, Tensor):
+            bits = f" ({BITS[parameter.dtype]} in {parameter.dtype.bits} bits)" if parameter.dtype in BITS else ""
+            text = f"{parameter.dtype} array {parameter.shape_text}, {parameter.access}{bits}"
+        else:
+            default = f"; by default {parameter.default!r}" if parameter.has_default else ""
+            text = f"{parameter.dtype} scalar{default}"
+        lines.append(f"{parameter.c_name}: {text}")
+    if interface.sizes:
+        lines.append(f"sizes: {', '.join(interface.size_name(size) for size in interface.sizes)}")
+    compiled = {**interface.dtypes, **{n: shown_value(v) for n, v in interface.constexprs.items()}}
+    if compiled:
+        lines.append("compiled for " + ", ".join(f"{name} = {value}" for name, value in compiled.items()))
+    if in_place:
+        lines.append("An output may be the very same view as an input.")
+    return "\n".join(f" * {line}".rstrip() for line in lines)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from opdsl.ir.core import Location, Source
-from opdsl.lang.errors import CompileError, Note, OpdslError
+from opdsl.support.errors import CompileError, Note, OpdslError
+from opdsl.support.location import Location, Source, source_line
 
 
 class InterpreterError(OpdslError):
@@ -33,9 +33,3 @@ class RaceError(InterpreterError):
 
 class KernelAssertionError(InterpreterError, AssertionError):
     """`assert_` in a kernel failed."""
-
-
-def source_line(location: Location, source: Source) -> str:
-    """The line of the kernel's file that a location is on, or nothing."""
-    lines = source.text.splitlines() if location.file == source.file else []
-    return lines[location.line - 1] if 0 < location.line <= len(lines) else ""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from types import FrameType
 
-from opdsl.ir.core import Location
+from opdsl.support.location import Location
 
 
 class OpdslError(Exception):

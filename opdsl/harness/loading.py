@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from opdsl.cli.errors import CommandError, listed, suggestion
-from opdsl.lang.errors import OpdslError, shown_file
+from opdsl.harness.errors import CommandError, listed, suggestion
 from opdsl.lang.kernel import Kernel
+from opdsl.support.errors import OpdslError, shown_file
 
 
 @dataclass(frozen=True)

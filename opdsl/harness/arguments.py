@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opdsl.cli.errors import CommandError, listed, suggestion
-from opdsl.cli.loading import KernelFile
-from opdsl.cli.specialising import Specialisation, default_size
+from opdsl.harness.errors import CommandError, listed, suggestion
+from opdsl.harness.loading import KernelFile
+from opdsl.harness.specialising import Specialisation, default_size
+from opdsl.ir.numpy_types import numpy_dtype
 from opdsl.ir.types import DType, TensorType
 from opdsl.lang.annotations import ScalarAnnotation
-from opdsl.runtime import arrays
 from opdsl.runtime.specialised import written_parameters
 
 Array = NDArray[Any]
@@ -101,13 +101,13 @@ def _check_bytes(name: str, shape: tuple[int, ...], dtype: DType) -> None:
 
 def _array(generator: np.random.Generator, shape: tuple[int, ...], dtype: DType, written: bool, smallest: int) -> Array:
     """Zeros where the kernel writes; numbers around zero; whole numbers that are indices into any of the dims."""
-    numpy_dtype = arrays.numpy_dtype(dtype.name)
+    theirs = numpy_dtype(dtype.name)
     if written:
-        return np.zeros(shape, numpy_dtype)
+        return np.zeros(shape, theirs)
     if dtype.is_float:
-        return np.asarray(generator.standard_normal(shape)).astype(numpy_dtype)
+        return np.asarray(generator.standard_normal(shape)).astype(theirs)
     high = 2 if dtype.is_bool else min(smallest, 100 if dtype.bits == 8 else smallest)
-    return np.asarray(generator.integers(0, high, shape)).astype(numpy_dtype)
+    return np.asarray(generator.integers(0, high, shape)).astype(theirs)
 
 
 def _scalars(one: Specialisation, texts: list[str]) -> dict[str, Any]:

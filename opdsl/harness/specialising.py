@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from opdsl.cli.errors import CommandError, listed, suggestion
+from opdsl.harness.errors import CommandError, listed, suggestion
 from opdsl.ir.core import Kernel as IrKernel
 from opdsl.ir.types import DTYPES, DType
 from opdsl.lang.kernel import Kernel

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opdsl.lang.errors import OpdslError
-from opdsl.runtime.digests import digests
-from opdsl.runtime.knobs import knobs
-from opdsl.runtime.paths import include_directory
+from opdsl.support.digests import digests
+from opdsl.support.errors import OpdslError
+from opdsl.support.knobs import knobs
+from opdsl.support.paths import include_directory
 
 if TYPE_CHECKING:
     import subprocess  # imported where used: loading a cached kernel does without it
@@ -113,7 +113,7 @@ def _stamp(path: str) -> str:
 @functools.lru_cache(maxsize=8)
 def _identify(path: str, stamp: str) -> Compiler:
     """Asks the compiler who it is, once for each compiler and cache directory: it takes some milliseconds."""
-    from opdsl.runtime.cache import default_cache
+    from opdsl.support.cache import default_cache
 
     memo_name = "compiler-" + hashlib.sha256(f"{path}\n{stamp}".encode()).hexdigest()[:24] + ".json"
     text = default_cache().read_memo(memo_name)

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opdsl.ir.numpy_types import numpy_dtype
 from opdsl.ir.types import TensorType
 from opdsl.lang.annotations import TensorAnnotation
-from opdsl.lang.errors import ArgumentError
 from opdsl.lang.kernel import Kernel
 from opdsl.runtime import arrays, binding
+from opdsl.support.errors import ArgumentError
 from opdsl.targets.base import Request
 from opdsl.targets.triton.arguments import Tensor, hints, value_of
 from opdsl.targets.triton.compiler import compile_request
@@ -200,8 +201,6 @@ class DeviceCalls:
 
     def _plan(self, arguments: Sequence[Any], device: int) -> _Plan:
         """Checks the arguments as those of any launch are, and compiles."""
-        from opdsl.runtime import launch
-
         shown: list[Any] = [
             described(a, self.kernel.signature.parameters[n].name) if n in self.tensors else a
             for n, a in enumerate(arguments)
@@ -215,7 +214,7 @@ class DeviceCalls:
             frozenset((a, b))
             for a in facts.written
             for b in self.tensors
-            if a != b and launch.same_view(ordered[a], ordered[b])
+            if a != b and arrays.same_view(ordered[a], ordered[b])
         )
         key = (facts.kernel.digest, facts.unit_axes, pairs, aligned, bits, device, tuple(facts.options.items()))
         loaded = self.loaded.get(key)
@@ -262,9 +261,11 @@ def described(tensor: Any, name: str) -> NDArray[Any]:
     dtype = _NAMES.get(str(tensor.dtype).removeprefix("torch."))
     if dtype is None:
         known = ", ".join(_NAMES)
-        raise ArgumentError(f"{name!r} has the dtype {tensor.dtype}; kernels know {known}", f"convert it by {name}.to(...)")
+        raise ArgumentError(
+            f"{name!r} has the dtype {tensor.dtype}; kernels know {known}", f"convert it by {name}.to(...)"
+        )
     memory = _Memory(tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.element_size())
-    return np.asarray(memory).view(arrays.numpy_dtype(dtype))
+    return np.asarray(memory).view(numpy_dtype(dtype))
 
 
 def _as_launched(array: NDArray[Any]) -> Tensor:

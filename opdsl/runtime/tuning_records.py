@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opdsl.lang.config import OPTIONS, Config, shown
-from opdsl.lang.errors import OpdslError
-from opdsl.runtime.knobs import knobs
+from opdsl.support.errors import OpdslError
+from opdsl.support.knobs import knobs
 
 if TYPE_CHECKING:
     from opdsl.ir.types import DType
@@ -208,9 +208,7 @@ class Book:
         self.target = target
         self.records = list(records)
 
-    def choose(
-        self, dtypes: Mapping[str, DType], sizes: Mapping[str, int], given: Mapping[str, Any]
-    ) -> Config | None:
+    def choose(self, dtypes: Mapping[str, DType], sizes: Mapping[str, int], given: Mapping[str, Any]) -> Config | None:
         """The configuration for a call, or None: the kernel's defaults. `given` are the constexprs of the call.
 
         A record counts where its target and dtypes are the call's, every size is at most FARTHEST times as large or
@@ -309,6 +307,6 @@ def forget() -> None:
 @cache
 def device_name(target: str) -> str:
     """The model of the processor or of the GPU that a target runs on."""
-    from opdsl.tuning.device import device_for
+    from opdsl.runtime.devices import device_for
 
     return device_for(target).model()

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from opdsl.runtime.clock import LOADED
-from opdsl.runtime.paths import include_directory, simd_headers
+from opdsl.support.clock import LOADED
+from opdsl.support.paths import include_directory, simd_headers
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_FRONT_END = ("lang", "ir")
-_GENERATOR = ("targets/cpu", "passes")
+_FRONT_END = ("lang", "ir", "ir/semantics", "support")
+_GENERATOR = ("targets/cpu", "passes", "analysis")
 # A file changed as lately before it was loaded may have been changed again: clocks of file systems tick.
 _TICK_SECONDS = 0.05
 
@@ -63,7 +63,7 @@ def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
 
 @functools.lru_cache(maxsize=2)
 def _digests(stamp: str) -> Digests:
-    from opdsl.runtime.cache import default_cache
+    from opdsl.support.cache import default_cache
 
     name = f"digests-{stamp[:24]}.json"
     kept = default_cache().read_memo(name)

@@ -1,0 +1,1 @@
+"""Facts about the tile IR that passes, targets and tools ask for; nothing here changes a kernel."""

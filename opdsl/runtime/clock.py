@@ -1,5 +1,0 @@
-"""When this process began to load the package. `opdsl.runtime.digests` asks whether its files have changed since."""
-
-import time
-
-LOADED = time.time()

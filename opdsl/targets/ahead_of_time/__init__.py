@@ -1,0 +1,1 @@
+"""What libraries built for different targets share."""
