@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opdsl.ir.types import DTYPES
-from opdsl.npu.program import Address, BufferName, GlobalAddress, LocalAddress, Register, Tensor, register_of
 from opdsl.npu.scalars import Scalar, ScalarLike
+from opdsl.npu.statements import Address, BufferName, GlobalAddress, LocalAddress, Register, Tensor, register_of
 
 if TYPE_CHECKING:
     from opdsl.npu.builder import Builder

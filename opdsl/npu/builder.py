@@ -24,7 +24,10 @@ from opdsl.npu.cube import CubeInstructions
 from opdsl.npu.instructions import INSTRUCTIONS, RESULTS, Instruction, works_in_floats
 from opdsl.npu.moves import MoveInstructions
 from opdsl.npu.paths import find_pipe
-from opdsl.npu.program import (
+from opdsl.npu.program import Program
+from opdsl.npu.queues import Queue
+from opdsl.npu.scalars import CONVERSIONS, FLOAT_OPS, INTEGER_OPS, RESULT_IS_INTEGER, Scalar, ScalarLike, dtype_of
+from opdsl.npu.statements import (
     Address,
     Allocation,
     BufferName,
@@ -38,15 +41,12 @@ from opdsl.npu.program import (
     Loop,
     Parameter,
     Pipe,
-    Program,
     Register,
     Statement,
     Tensor,
     While,
     register_of,
 )
-from opdsl.npu.queues import Queue
-from opdsl.npu.scalars import CONVERSIONS, FLOAT_OPS, INTEGER_OPS, RESULT_IS_INTEGER, Scalar, ScalarLike, dtype_of
 from opdsl.npu.sync import SyncInstructions
 from opdsl.npu.vectors import VectorInstructions
 from opdsl.support.errors import OpdslError, suggestion

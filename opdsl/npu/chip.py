@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from opdsl.npu.program import BUFFERS, BufferName, CoreKind
+from opdsl.npu.statements import BUFFERS, BufferName, CoreKind
 from opdsl.support.errors import OpdslError, suggestion
 
 

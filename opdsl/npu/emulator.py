@@ -15,7 +15,8 @@ from opdsl.ir.numpy_types import dtype_name
 from opdsl.ir.types import DTYPES
 from opdsl.npu.chip import Chip, find_chip
 from opdsl.npu.encode import Encoded, bits_of, encode
-from opdsl.npu.program import Program, Register
+from opdsl.npu.program import Program
+from opdsl.npu.statements import Register
 from opdsl.npu.timing import emulator_numbers
 from opdsl.support.errors import OpdslError, shown_file
 from opdsl.support.location import UNKNOWN, Location

@@ -10,7 +10,9 @@ import numpy as np
 
 from opdsl import _npu
 from opdsl.npu.instructions import INSTRUCTIONS, works_in_floats
-from opdsl.npu.program import (
+from opdsl.npu.program import Program
+from opdsl.npu.scalars import CONVERSIONS, FLOAT_OPS
+from opdsl.npu.statements import (
     Code,
     Compute,
     GlobalAddress,
@@ -19,13 +21,11 @@ from opdsl.npu.program import (
     LocalAddress,
     Loop,
     Operand,
-    Program,
     Register,
     Statement,
     While,
     walk,
 )
-from opdsl.npu.scalars import CONVERSIONS, FLOAT_OPS
 from opdsl.support.location import UNKNOWN, Location
 
 _OPS = {name: number for number, name in enumerate(_npu.INSTRUCTIONS)}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from opdsl.ir.types import DTYPES
-from opdsl.npu.program import Pipe
+from opdsl.npu.statements import Pipe
 
 FieldKind = Literal["memory", "integer", "float", "choice", "text"]
 

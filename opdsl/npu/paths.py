@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from opdsl.npu.addresses import space_of
 from opdsl.npu.instructions import Instruction
-from opdsl.npu.program import Pipe
+from opdsl.npu.statements import Pipe
 
 if TYPE_CHECKING:
     from opdsl.npu.builder import Builder

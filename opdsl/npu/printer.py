@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opdsl.npu.instructions import INSTRUCTIONS
-from opdsl.npu.program import (
-    Compute,
-    GlobalAddress,
-    If,
-    Issue,
-    LocalAddress,
-    Loop,
-    Operand,
-    Program,
-    Register,
-    Statement,
-)
+from opdsl.npu.statements import Compute, GlobalAddress, If, Issue, LocalAddress, Loop, Operand, Register, Statement
+
+if TYPE_CHECKING:
+    from opdsl.npu.program import Program
 
 
 def print_program(program: Program) -> str:

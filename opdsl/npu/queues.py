@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opdsl.npu.addresses import Local
-from opdsl.npu.program import BufferName, Pipe
+from opdsl.npu.statements import BufferName, Pipe
 
 if TYPE_CHECKING:
     from opdsl.npu.builder import Builder

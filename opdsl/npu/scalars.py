@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from opdsl.npu.program import Register, register_of
+from opdsl.npu.statements import Register, register_of
 
 if TYPE_CHECKING:
     from opdsl.npu.builder import Builder

@@ -265,7 +265,7 @@ def test_digests_change_with_the_files(session: Session, tmp_path: Path, monkeyp
 
     package = tmp_path / "opdsl"
     real = digests_module._PACKAGE
-    for folder in ("ir", "lang", "passes", "runtime", "targets"):
+    for folder in ("support", "ir", "analysis", "passes", "lang", "runtime", "targets"):
         shutil.copytree(real / folder, package / folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(digests_module, "_PACKAGE", package)
 

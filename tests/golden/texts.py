@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from opdsl.ir.printer import canonical_text
 from opdsl.npu.chip import find_chip
-from opdsl.npu.printer import print_program
 from opdsl.support.errors import OpdslError
 from opdsl.targets.base import Request
 from opdsl.targets.cpu.generate import generate as generate_cpp
@@ -29,7 +28,7 @@ def text(request: Request, what: str) -> str:
             return generate_cpp(request, ISAS[option])[1]
         if target == "triton":
             return generate_triton(request, ARCHES[option], {}).text
-        return f"{print_program(compile_kernel(request, find_chip(option)).program)}\n"
+        return f"{compile_kernel(request, find_chip(option)).program}\n"
     except OpdslError as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0].partition('error: ')[2]}\n"
 

@@ -9,7 +9,7 @@ import pytest
 from support.checks import F16, exact_integers, lay_out
 
 import opdsl as od
-from opdsl.npu.program import Compute, Register
+from opdsl.npu.statements import Compute, Register
 from opdsl.runtime.launch import contiguous_request, lower_call
 from opdsl.targets.base import Request
 from opdsl.targets.npu.compile import compile_kernel

@@ -5,7 +5,7 @@ import pytest
 from programs import gemm, queued_scale, vector_add
 
 from opdsl import npu
-from opdsl.npu.program import Issue, walk
+from opdsl.npu.statements import Issue, walk
 
 SEEDS = [0, 1, 2]
 

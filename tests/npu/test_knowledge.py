@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from opdsl.npu.program import Register
+from opdsl.npu.statements import Register
 from opdsl.targets.npu.dependences import Agent, Dependence
 from opdsl.targets.npu.knowledge import Knowledge
 from opdsl.targets.npu.tree import Block, Branch, Flag, Loop, Node
 
 S, V, M, OUT = (("vector", pipe) for pipe in ("S", "V", "MTE2", "MTE3"))
-AGENTS: dict[Agent, int] = {agent: number for number, agent in enumerate((S, V, M, OUT, ("cube", "S"), ("cube", "FIX")))}
+AGENTS: dict[Agent, int] = {
+    agent: number for number, agent in enumerate((S, V, M, OUT, ("cube", "S"), ("cube", "FIX")))
+}
 UNKNOWN = Register("i64", "n")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from opdsl._npu_order import Order
-from opdsl.npu.program import Compute, Register
+from opdsl.npu.statements import Compute, Register
 from opdsl.targets.npu.dependences import Dependence, find_dependences, insert_flags
 from opdsl.targets.npu.prune import Ordering, idle_slots, prune
 from opdsl.targets.npu.tree import Access, Block, Branch, Buffer, Instruction, Loop, Node, Scalar, instructions

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from opdsl.npu.program import Register
+from opdsl.npu.statements import Register
 from opdsl.targets.npu.tree import Access, Barrier, Block, Buffer, Flag, Instruction, Loop, Node, While, blocks_of
 
 AHEAD = 4  # sets of a flag between cores that may be ahead of its waits
@@ -331,7 +331,9 @@ def answer(program: Block, dependences: Sequence[Dependence]) -> list[Dependence
     for d in dependences:
         # Of an event with several slots each has its own; a flag between cores may be a few sets ahead.
         distance = 0 if d.distance else AHEAD - 1 if d.crosses else d.events
-        answers[id(d)] = Dependence(d.target, d.source, d.block, d.before, d.after, distance, None if d.crosses else d.loop)
+        answers[id(d)] = Dependence(
+            d.target, d.source, d.block, d.before, d.after, distance, None if d.crosses else d.loop
+        )
 
     def visit(block: Block) -> None:
         nodes: list[Node] = []

@@ -16,7 +16,7 @@ from opdsl.ir import types as t
 from opdsl.ir.core import Op, Point, Slice
 from opdsl.ir.types import DType, TileType
 from opdsl.npu.chip import Chip
-from opdsl.npu.program import Operand, Register
+from opdsl.npu.statements import Operand, Register
 from opdsl.targets.npu.elementwise import Elementwise
 from opdsl.targets.npu.emitter import Emitter, GlobalPlace, Place
 from opdsl.targets.npu.layouts import BLOCK, layout
@@ -90,7 +90,9 @@ def _up(value: int, unit: int) -> int:
 
 
 class Dots:
-    def __init__(self, elementwise: Elementwise, transfers: Transfers, write: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(
+        self, elementwise: Elementwise, transfers: Transfers, write: Callable[[Callable[[], None]], None]
+    ) -> None:
         self.w = elementwise
         self.t = elementwise.t
         self.e: Emitter = elementwise.e
@@ -341,7 +343,9 @@ class Dots:
             self.s.move(total.fresh, 0)  # type: ignore[arg-type]
 
     def _l0(self, space: str, size: int, source: CubeTile, rotates: bool) -> Buffer:
-        return self.e.buffer(space, size, f"{source.buffer.name} in {space}", (), source.dtype.name, 2 if rotates else 1)
+        return self.e.buffer(
+            space, size, f"{source.buffer.name} in {space}", (), source.dtype.name, 2 if rotates else 1
+        )
 
     def _load_left(self, target: Buffer, a: CubeTile, part: Part, first: int, count: int) -> None:
         block = BLOCK // a.dtype.bytes

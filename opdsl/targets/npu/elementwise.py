@@ -12,7 +12,7 @@ from opdsl.ir import types as t
 from opdsl.ir.core import Op
 from opdsl.ir.ops import COMPARISONS
 from opdsl.ir.types import DType, TileType
-from opdsl.npu.program import Operand, Register
+from opdsl.npu.statements import Operand, Register
 from opdsl.targets.npu.functions import FUNCTIONS, Functions
 from opdsl.targets.npu.tiles import Tiles
 from opdsl.targets.npu.values import Affine, BitTile, Spread, Test, Tile, UbTile, Uniform
@@ -375,9 +375,7 @@ class Elementwise:
         result = self.t.new(t.f32 if dtype.is_bool else dtype, shape)
 
         def body(indices: list[Operand]) -> None:
-            values = [
-                self.truth(self.t.element(s, indices), o) for s, o in zip(sources, operands, strict=True)
-            ]
+            values = [self.truth(self.t.element(s, indices), o) for s, o in zip(sources, operands, strict=True)]
             value = compute(values)
             self.t.store(result, indices, value)
 

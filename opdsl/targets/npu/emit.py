@@ -10,7 +10,8 @@ from typing import Any
 from opdsl.ir.types import DTYPES
 from opdsl.npu.chip import Chip
 from opdsl.npu.instructions import INSTRUCTIONS
-from opdsl.npu.program import (
+from opdsl.npu.program import Program
+from opdsl.npu.statements import (
     Allocation,
     Code,
     Compute,
@@ -20,14 +21,13 @@ from opdsl.npu.program import (
     Issue,
     LocalAddress,
     Operand,
-    Program,
     Register,
     Statement,
     Tensor,
     walk,
 )
-from opdsl.npu.program import Loop as ProgramLoop
-from opdsl.npu.program import While as ProgramWhile
+from opdsl.npu.statements import Loop as ProgramLoop
+from opdsl.npu.statements import While as ProgramWhile
 from opdsl.support.location import Location
 from opdsl.targets.npu.dependences import Dependence
 from opdsl.targets.npu.emitter import GlobalPlace, Place

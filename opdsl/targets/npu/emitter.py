@@ -10,7 +10,7 @@ from typing import Any
 from opdsl.ir.types import DTYPES
 from opdsl.npu.chip import Chip
 from opdsl.npu.instructions import INSTRUCTIONS
-from opdsl.npu.program import Operand, Register, Tensor
+from opdsl.npu.statements import Operand, Register, Tensor
 from opdsl.support.location import UNKNOWN, Location
 from opdsl.targets.npu.scalar_unit import ScalarUnit
 from opdsl.targets.npu.tree import Access, Block, Branch, Buffer, Instruction, Loop, Node, Scalar, While

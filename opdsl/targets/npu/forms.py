@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from opdsl.npu.program import Compute, Operand, Register
+from opdsl.npu.statements import Compute, Operand, Register
 from opdsl.targets.npu.tree import Access, Block, Instruction, Loop, Scalar, While, nodes_of
 
 
@@ -157,7 +157,12 @@ class Forms:
 
 def trips(node: Loop | While) -> int:
     """How often a loop surely runs: 0 where that is not known."""
-    if isinstance(node, Loop) and isinstance(node.start, int) and isinstance(node.stop, int) and isinstance(node.step, int):
+    if (
+        isinstance(node, Loop)
+        and isinstance(node.start, int)
+        and isinstance(node.stop, int)
+        and isinstance(node.step, int)
+    ):
         return len(range(node.start, node.stop, node.step or 1))
     return 0
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from opdsl.npu.program import Register
+from opdsl.npu.statements import Register
 from opdsl.targets.npu.dependences import AHEAD, Agent, Dependence
 from opdsl.targets.npu.forms import trips
 from opdsl.targets.npu.tree import Barrier, Block, Branch, Flag, Loop, Node, While, blocks_of
@@ -53,7 +53,9 @@ class Knowledge:
         counters = [d.counter for d in flags]
         self._slotted = [np.array([counters[n] is own for n in self._alike[i]]) for i, own in enumerate(counters)]
         self._turning = self._turns_of(flags)
-        self._rotating = {counter: [i for i, d in enumerate(flags) if d.counter is counter] for counter in self._turning}
+        self._rotating = {
+            counter: [i for i, d in enumerate(flags) if d.counter is counter] for counter in self._turning
+        }
         self._conflicts = np.zeros((len(flags), len(flags)), np.bool_)
         # Of flags between cores: those that are set, in order; how far each gets ahead when one of its class is set.
         self._queues: dict[Channel, list[int]] = {}

@@ -18,7 +18,7 @@ from opdsl.ir.core import Gather, Kernel, Op, Region, Slice, Value, walk
 from opdsl.ir.ops import OPS, print_parts
 from opdsl.ir.types import DType, ScalarType, TensorType, TileType, shape_of
 from opdsl.npu.chip import Chip
-from opdsl.npu.program import Operand, Register
+from opdsl.npu.statements import Operand, Register
 from opdsl.passes.rewrite import definitions, has_effect, uses
 from opdsl.support.errors import CompileError
 from opdsl.support.location import source_line

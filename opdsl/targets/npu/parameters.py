@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from opdsl.ir.core import Kernel
 from opdsl.ir.types import TensorType
-from opdsl.npu.program import Operand, Parameter, Register, Tensor
+from opdsl.npu.statements import Operand, Parameter, Register, Tensor
 
 
 class TensorParameter:

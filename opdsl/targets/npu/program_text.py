@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from opdsl.ir.types import DTYPES, DType
-from opdsl.npu import program
+from opdsl.npu import program, statements
 from opdsl.support.location import Location, Source
 from opdsl.targets.npu.running import Runnable
 
@@ -21,20 +21,20 @@ CLASSES: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
         *(
-            program.Register,
-            program.Tensor,
-            program.GlobalAddress,
-            program.LocalAddress,
-            program.Compute,
-            program.Issue,
+            statements.Register,
+            statements.Tensor,
+            statements.GlobalAddress,
+            statements.LocalAddress,
+            statements.Compute,
+            statements.Issue,
         ),
         *(
-            program.Loop,
-            program.While,
-            program.If,
-            program.Parameter,
-            program.Allocation,
-            program.Code,
+            statements.Loop,
+            statements.While,
+            statements.If,
+            statements.Parameter,
+            statements.Allocation,
+            statements.Code,
             program.Program,
         ),
         *(Location, Source, Runnable),

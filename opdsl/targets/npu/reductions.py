@@ -14,7 +14,7 @@ from opdsl.ir import types as t
 from opdsl.ir.core import Op
 from opdsl.ir.semantics.identities import identity
 from opdsl.ir.types import DType, TileType, shape_of
-from opdsl.npu.program import Operand, Register
+from opdsl.npu.statements import Operand, Register
 from opdsl.targets.npu.elementwise import HALVES, Elementwise
 from opdsl.targets.npu.emitter import Place
 from opdsl.targets.npu.layouts import BLOCK, layout

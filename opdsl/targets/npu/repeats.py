@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from opdsl.npu.program import Compute, GlobalAddress, If, Issue, LocalAddress, Loop, Operand, Register, Statement, While
+from opdsl.npu.statements import (
+    Compute,
+    GlobalAddress,
+    If,
+    Issue,
+    LocalAddress,
+    Loop,
+    Operand,
+    Register,
+    Statement,
+    While,
+)
 
 Known = dict[tuple[Any, ...], Register]
 
@@ -43,9 +54,7 @@ class _Repeats:
     def __init__(self, changing: set[int]) -> None:
         self.changing = changing
 
-    def block(
-        self, body: Sequence[Statement], known: Known, same: dict[int, Register]
-    ) -> list[Statement]:
+    def block(self, body: Sequence[Statement], known: Known, same: dict[int, Register]) -> list[Statement]:
         known, same = dict(known), dict(same)
         result: list[Statement] = []
 

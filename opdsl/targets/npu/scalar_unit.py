@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from opdsl.ir.types import DType, f32, f64, i64
-from opdsl.npu.program import Compute, Operand, Register
+from opdsl.npu.statements import Compute, Operand, Register
 from opdsl.support.location import Location
 
 _UNSIGNED_64 = {

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from opdsl.ir import types as t
 from opdsl.ir.core import Op
 from opdsl.ir.types import DType, shape_of
-from opdsl.npu.program import Operand
+from opdsl.npu.statements import Operand
 from opdsl.targets.npu.elementwise import Elementwise
 from opdsl.targets.npu.layouts import BLOCK, layout
 from opdsl.targets.npu.values import Affine, BitTile, Spread, Test, Tile, UbTile, Uniform

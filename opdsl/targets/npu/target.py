@@ -31,14 +31,13 @@ class NpuTarget:
 
     def stages(self, request: Request) -> Mapping[str, str]:
         """ir, the passes' results, buffers, program."""
-        from opdsl.npu.printer import print_program
         from opdsl.targets.npu.compile import compile_kernel
         from opdsl.targets.npu.report import buffer_table
 
         record = {"ir": print_kernel(request.kernel)}
         compiled = compile_kernel(request, self.chip, record)
         record["buffers"] = buffer_table(compiled, self.chip)
-        record["program"] = f"{print_program(compiled.program)}\n"
+        record["program"] = f"{compiled.program}\n"
         return record
 
     def compile(self, request: Request) -> NpuExecutable:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from opdsl.ir import types as t
 from opdsl.ir.types import DType
-from opdsl.npu.program import Operand, Register
+from opdsl.npu.statements import Operand, Register
 from opdsl.targets.npu.emitter import Emitter, Place
 from opdsl.targets.npu.layouts import Layout, bit_bytes, layout, whole_blocks
 from opdsl.targets.npu.scalar_unit import ScalarUnit
@@ -243,9 +243,7 @@ class Tiles:
         else:
             moved = "i16" if size == 2 else "i32"
             columns, pitch = tile.columns * factor, tile.pitch * factor
-        self.v.run(
-            "copy", tile.rows, columns, Lines(target.view(moved), pitch), [Lines(source.view(moved), pitch)]
-        )
+        self.v.run("copy", tile.rows, columns, Lines(target.view(moved), pitch), [Lines(source.view(moved), pitch)])
 
     def _copy_bytes(self, target: Place, source: Place, tile: Layout) -> None:
         def move(indices: list[Operand]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from opdsl.ir import types as t
 from opdsl.ir.core import Gather, IndexSpec, Point, Slice
 from opdsl.ir.types import DType
-from opdsl.npu.program import Operand
+from opdsl.npu.statements import Operand
 from opdsl.targets.npu.emitter import GlobalPlace, Place
 from opdsl.targets.npu.layouts import BLOCK, layout
 from opdsl.targets.npu.parameters import TensorParameter
@@ -384,7 +384,9 @@ class Transfers:
             else:
                 with e.loop(0, rows.cut.count, cores=e.core) as i:
                     local = s.add(side.local, s.mul(s.add(rows.cut.first, i), rows.pitch))
-                    self._singles(tensor, tile, inner, Side(local, s.add(side.distance, s.mul(i, rows.step))), load, mode)
+                    self._singles(
+                        tensor, tile, inner, Side(local, s.add(side.distance, s.mul(i, rows.step))), load, mode
+                    )
             return
         first = s.mul(inner.cut.first, size)
         if isinstance(first, int) and first % BLOCK == 0:
@@ -398,7 +400,9 @@ class Transfers:
             else:
                 with e.loop(0, rows.cut.count, cores=e.core) as i:
                     local = s.add(side.local, s.mul(s.add(rows.cut.first, i), rows.pitch))
-                    self._singles(tensor, tile, inner, Side(local, s.add(side.distance, s.mul(i, rows.step))), load, mode)
+                    self._singles(
+                        tensor, tile, inner, Side(local, s.add(side.distance, s.mul(i, rows.step))), load, mode
+                    )
 
     def _rows(
         self, tensor: TensorParameter, tile: UbTile, rows: Dim | None, inner: Dim, side: Side, load: bool
@@ -469,9 +473,7 @@ class Transfers:
                 dst_stride=gap,
             )
 
-    def _singles(
-        self, tensor: TensorParameter, tile: UbTile, inner: Dim, side: Side, load: bool, mode: str
-    ) -> None:
+    def _singles(self, tensor: TensorParameter, tile: UbTile, inner: Dim, side: Side, load: bool, mode: str) -> None:
         """Element by element, through blocks of 32 bytes."""
         s, e = self.s, self.e
         size = tile.dtype.bytes

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from opdsl.npu.program import Operand
+from opdsl.npu.statements import Operand
 from opdsl.support.location import UNKNOWN, Location
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from opdsl.ir.types import DType
-from opdsl.npu.program import Operand
+from opdsl.npu.statements import Operand
 from opdsl.targets.npu.emitter import Place
 from opdsl.targets.npu.layouts import Layout
 

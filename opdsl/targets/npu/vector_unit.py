@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opdsl.ir.types import DTYPES
-from opdsl.npu.program import Operand
+from opdsl.npu.statements import Operand
 from opdsl.targets.npu.emitter import Emitter, Place
 from opdsl.targets.npu.layouts import BLOCK, Layout, bit_areas
 from opdsl.targets.npu.tree import Access
