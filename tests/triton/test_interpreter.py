@@ -18,11 +18,17 @@ from fuzz.check import check_program
 from fuzz.sections import generate
 from support.acceptance import load
 from support.checks import F16, F32, Guarded, check_bits, check_error, exact_integers, lay_out, real
+from support.range_checks import check_wide, check_width
 
 import opdsl as od
 from opdsl.runtime.launch import KernelLaunch
 
 TARGET = "triton:interpreter"
+
+
+@pytest.mark.parametrize("width", [1, 2, 63, 65, 96, 130, 17000])
+def test_what_depends_on_the_position(width: int) -> None:
+    check_wide(TARGET, width) if width > 1000 else check_width(TARGET, width)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "strided", "reversed"])

@@ -160,7 +160,7 @@ class Tiles:
         inner = rest[-1][1] if rest else 0
         outer = rest[0][1] if len(rest) == 2 else 0
         ramp = self.scratch(tile.columns * 4, "f32", "ramp")
-        self.v.run("create_vec_index", 1, tile.columns, Lines(ramp, 0), scalar=0.0)
+        self.v.count_up(ramp, tile.columns)
         if inner != 1:
             self.v.run("muls", 1, tile.columns, Lines(ramp, 0), [Lines(ramp, 0)], scalar=float(inner))
         for row in range(tile.rows):

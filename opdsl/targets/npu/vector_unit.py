@@ -136,14 +136,8 @@ class VectorUnit:
     ) -> None:
         """`count` elements that follow each other from the start of a row."""
         operands = [dst, *sources]
-        first = 0
-        while first < count:
-            left = count - first
-            repeat = min(MOST_REPEATS, left // lanes)
-            mask = lanes
-            if repeat == 0:
-                repeat, mask = 1, left
-            done = repeat * lanes if mask == lanes else left
+        for first, repeat, mask in _pieces(count, lanes):
+            done = repeat * mask
             sizes = [DTYPES[o.dtype].bytes for o in operands]
             self._one(
                 name,
@@ -157,7 +151,6 @@ class VectorUnit:
                 spans=[BLOCK if o.spread else done * s for o, s in zip(operands, sizes, strict=True)],
                 reads_dst=reads_dst,
             )
-            first += done
 
     def _one(
         self,
@@ -292,6 +285,23 @@ class VectorUnit:
         """`count` elements of a value."""
         self.run("duplicate", 1, count, Lines(place, 0), scalar=value)
 
+    def count_up(self, place: Place, count: int) -> None:
+        """0, 1, 2, ... in `count` elements. Each instruction counts from its own scalar, so it is told where it begins."""
+        size = DTYPES[place.dtype].bytes
+        for first, repeat, mask in _pieces(count, REPEAT // size):
+            self.group = self.e.new_group()
+            target = place.at(first * size)
+            self._one(
+                "create_vec_index",
+                [target],
+                mask=mask,
+                repeat=repeat,
+                blocks=[1],
+                repeats=[REPEAT // BLOCK],
+                spans=[repeat * mask * size],
+                scalar=first,
+            )
+
     def spread(self, dst: Place, src: Place, count: int) -> None:
         """Each of `count` elements over a block of its own. Reads up to the next 8 elements, which must hold something."""
         size = DTYPES[src.dtype].bytes
@@ -335,6 +345,19 @@ class VectorUnit:
                 src0_rep_stride=step if repeat > 1 else 0,
                 **option,
             )
+
+
+def _pieces(count: int, lanes: int) -> list[tuple[int, int, int]]:
+    """(first element, repeats, mask) of the instructions that `count` elements in a row take: whole repeats, then the
+    rest."""
+    pieces = []
+    first = 0
+    while first < count:
+        repeat = min(MOST_REPEATS, (count - first) // lanes)
+        repeat, mask = (repeat, lanes) if repeat else (1, count - first)
+        pieces.append((first, repeat, mask))
+        first += repeat * mask
+    return pieces
 
 
 def access(place: Place, write: bool, bytes: int, group: int = 0) -> Access:
