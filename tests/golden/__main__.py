@@ -1,5 +1,5 @@
 """Writes the texts of all kernels to a folder: `PYTHONPATH=tests python -m golden FOLDER [--targets ir,cpu:avx2]`.
-`--record` renews what stands in the repository."""
+`--record` renews what stands in the repository, `--digests TARGET` prints what it would be for one target."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ def main() -> None:
     parser.add_argument("--fuzz", type=int, default=100, help="how many programs of the fuzzer are among them")
     parser.add_argument("--targets", default=",".join(ALL))
     parser.add_argument("--record", action="store_true")
+    parser.add_argument("--digests", metavar="TARGET")
     arguments = parser.parse_args()
+    if arguments.digests:
+        print(recorded.digests(arguments.digests), end="")
+        return
     targets = tuple(arguments.targets.split(","))
     if arguments.record:
         recorded.record(targets)

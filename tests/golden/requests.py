@@ -115,7 +115,9 @@ def generated(folder: Path, count: int) -> Named:
 
 
 def launched(name: str, target: str, dtype: Any, size: int = 301) -> list[Request]:
-    """What the calls of an operator's record ask a target to compile. Nothing is compiled, outputs stay as they are."""
+    """What the calls of an operator's record ask a target to compile. Nothing is compiled, outputs stay as they are.
+
+    Only for a process that does nothing else: operators keep the empty launches."""
     from opdsl.ops.registry import OPERATORS
 
     requests: list[Request] = []
