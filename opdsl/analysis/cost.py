@@ -16,12 +16,10 @@ from typing import Any
 import numpy as np
 
 from opdsl.ir.core import Gather, Kernel, Op, Point, Region, Slice, Value, walk
+from opdsl.ir.functions import ELEMENTARY
 from opdsl.ir.ops import OPS
 from opdsl.ir.types import ScalarType, TensorType, TileType, shape_of
 
-FUNCTIONS = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh sigmoid erf pow atan2".split()  # noqa: SIM905
-)
 FREE = frozenset(
     "neg abs not and or xor eq ne lt le gt ge isnan isinf isfinite select cast min max".split()  # noqa: SIM905
 )
@@ -120,7 +118,7 @@ class _Counter:
 
     def _add(self, operations: float, name: str = "") -> None:
         self.work.operations += operations * self.weight
-        if name in FUNCTIONS:
+        if name in ELEMENTARY:
             self.work.functions += operations * self.weight
 
     # --- values ----------------------------------------------------------------------------------------------------------

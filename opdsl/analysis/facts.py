@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from opdsl.ir.core import Gather, Kernel, Op, Point, Region, Slice, Value
+from opdsl.ir.functions import FUNCTIONS
 from opdsl.ir.types import TensorType, TileType, shape_of
 
 # Tile ops that are evaluated inside the loops of their users.
@@ -15,9 +16,9 @@ CONTROL_OPS = frozenset({"parallel", "for", "while", "if"})
 
 # Cycles for each vector, roughly; what is above CHEAP is not computed twice.
 COSTS = {
-    **dict.fromkeys(("exp", "exp2", "expm1", "sigmoid", "tanh", "erf", "log", "log2", "log10", "log1p"), 12),
-    **dict.fromkeys(("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "pow", "atan2", "ipow"), 20),
-    **dict.fromkeys(("div", "sqrt", "rsqrt", "floordiv", "mod"), 8),
+    **{row.name: row.cycles for row in FUNCTIONS.values()},
+    "ipow": 20,
+    **dict.fromkeys(("div", "floordiv", "mod"), 8),
     "random_bits": 40,
     "cast": 1,
 }

@@ -17,6 +17,7 @@ from string import Formatter
 from typing import Any, Literal
 
 from opdsl.ir.core import Gather, IndexSpec, Point, Region, Slice
+from opdsl.ir.functions import FUNCTIONS
 from opdsl.ir.types import (
     DType,
     ScalarType,
@@ -138,18 +139,12 @@ _INTEGERS = ("int", "uint")
 
 ARITHMETIC = ("add", "sub", "mul", "floordiv", "mod")
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
-FLOAT_FUNCTIONS = (
-    *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt"),
-    *("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "sigmoid", "erf"),
-)
-ROUNDINGS = ("floor", "ceil", "trunc", "round")  # `round` takes halves to even
 
 for _name in ARITHMETIC:
     _define(_name, "elementwise", _arithmetic(2, _NUMBERS))
 for _name in ("min", "max"):
     _define(_name, "elementwise", _arithmetic(2, (*_NUMBERS, "bool")))
-for _name in ("div", "atan2", "pow"):
-    _define(_name, "elementwise", _arithmetic(2, _FLOATS))
+_define("div", "elementwise", _arithmetic(2, _FLOATS))
 _define("ipow", "elementwise", _arithmetic(2, _INTEGERS))  # a negative exponent gives 0
 for _name in COMPARISONS:
     _define(_name, "elementwise", _comparison)
@@ -160,8 +155,8 @@ for _name in ("shl", "shr"):
 _define("not", "elementwise", _arithmetic(1, _BITS))
 for _name in ("neg", "abs"):
     _define(_name, "elementwise", _arithmetic(1, _NUMBERS))
-for _name in (*FLOAT_FUNCTIONS, *ROUNDINGS):
-    _define(_name, "elementwise", _arithmetic(1, _FLOATS))
+for _function in FUNCTIONS.values():
+    _define(_function.name, "elementwise", _arithmetic(len(_function.operands), _FLOATS))
 for _name in ("isnan", "isinf", "isfinite"):
     _define(_name, "elementwise", _float_test)
 _define("fma", "elementwise", _arithmetic(3, _FLOATS))

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from opdsl.ir.functions import FUNCTIONS, Function
 from opdsl.ir.types import DType, f32
 from opdsl.lang import context
 from opdsl.lang.context import builtin
@@ -171,44 +172,19 @@ def cdiv(a: Any, b: Any) -> Any:
 cdiv.opdsl_builtin = "cdiv"  # type: ignore[attr-defined]
 
 
-def _float_function(name: str, on_number: Callable[[Any], Any], text: str) -> Callable[[Operand], Any]:
+def _float_function(row: Function) -> Callable[[Operand], Any]:
     def function(x: Operand) -> Any:
         if is_number(x):
-            return on_number(x)
-        return unary_float(name, x, name)
+            return row.number(x)
+        return unary_float(row.name, x, row.name)
 
-    function.__doc__ = text
-    return builtin(name)(function)
+    kept = "Integers are given back as they are." if row.is_rounding else "The dtype stays; integers are converted to f32."
+    function.__doc__ = f"{row.text} {kept}"
+    return builtin(row.name)(function)
 
 
-_KEEPS = " The dtype stays; integers are converted to f32."
-
-exp = _float_function("exp", math.exp, "e to the power x." + _KEEPS)
-exp2 = _float_function("exp2", lambda x: 2.0**x, "2 to the power x." + _KEEPS)
-expm1 = _float_function("expm1", math.expm1, "exp(x) - 1, accurate near 0." + _KEEPS)
-log = _float_function("log", math.log, "The natural logarithm: NaN below 0, -inf at 0." + _KEEPS)
-log2 = _float_function("log2", math.log2, "The logarithm to base 2." + _KEEPS)
-log10 = _float_function("log10", math.log10, "The logarithm to base 10." + _KEEPS)
-log1p = _float_function("log1p", math.log1p, "log(1 + x), accurate near 0." + _KEEPS)
-sqrt = _float_function("sqrt", math.sqrt, "The square root: NaN below 0." + _KEEPS)
-rsqrt = _float_function("rsqrt", lambda x: 1.0 / math.sqrt(x), "1 / sqrt(x)." + _KEEPS)
-sin = _float_function("sin", math.sin, "The sine of x in radians." + _KEEPS)
-cos = _float_function("cos", math.cos, "The cosine of x in radians." + _KEEPS)
-tan = _float_function("tan", math.tan, "The tangent of x in radians." + _KEEPS)
-asin = _float_function("asin", math.asin, "The inverse sine, in -pi/2..pi/2." + _KEEPS)
-acos = _float_function("acos", math.acos, "The inverse cosine, in 0..pi." + _KEEPS)
-atan = _float_function("atan", math.atan, "The inverse tangent, in -pi/2..pi/2." + _KEEPS)
-sinh = _float_function("sinh", math.sinh, "The hyperbolic sine." + _KEEPS)
-cosh = _float_function("cosh", math.cosh, "The hyperbolic cosine." + _KEEPS)
-tanh = _float_function("tanh", math.tanh, "The hyperbolic tangent." + _KEEPS)
-sigmoid = _float_function("sigmoid", lambda x: 1.0 / (1.0 + math.exp(-x)), "1 / (1 + exp(-x))." + _KEEPS)
-erf = _float_function("erf", math.erf, "The error function." + _KEEPS)
-
-_SAME = " Integers are given back as they are."
-floor = _float_function("floor", lambda x: float(math.floor(x)), "Rounds down, to a float." + _SAME)
-ceil = _float_function("ceil", lambda x: float(math.ceil(x)), "Rounds up, to a float." + _SAME)
-trunc = _float_function("trunc", lambda x: float(math.trunc(x)), "Rounds toward zero, to a float." + _SAME)
-round_ = _float_function("round", lambda x: float(builtins.round(x)), "Rounds to nearest, halves to even." + _SAME)
+FLOAT_BUILTINS = {row.name: _float_function(row) for row in FUNCTIONS.values() if len(row.operands) == 1}
+globals().update(FLOAT_BUILTINS)  # od.exp and its kind: one for each row of one operand
 
 
 def _float_test(name: str, on_number: Callable[[Any], bool], text: str) -> Callable[[Operand], Any]:

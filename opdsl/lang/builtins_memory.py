@@ -121,7 +121,9 @@ def rand(seed: Operand, counter: Operand) -> Scalar | Tile:
 @builtin("randn")
 def randn(seed: Operand, counter: Operand) -> Scalar | Tile:
     """Normal f32 of mean 0 and variance 1 for each counter (Box-Muller of words 0 and 1)."""
-    from opdsl.lang.builtins_math import cos, log, sqrt
+    from opdsl.lang.builtins_math import FLOAT_BUILTINS
+
+    cos, log, sqrt = (FLOAT_BUILTINS[name] for name in ("cos", "log", "sqrt"))
 
     first = _unit(_word(seed, counter, 0, "randn"), 1)
     second = _unit(_word(seed, counter, 1, "randn"), 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from opdsl.ir.core import Value
-from opdsl.ir.ops import FLOAT_FUNCTIONS, ROUNDINGS
+from opdsl.ir.functions import FLOAT_FUNCTIONS, ROUNDINGS
 from opdsl.ir.types import DType, ScalarType, bool_, f32, i32, i64
 from opdsl.lang import context
 from opdsl.lang.affine import Affine, atom, combine

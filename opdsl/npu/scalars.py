@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from opdsl.ir.functions import FUNCTIONS
 from opdsl.npu.statements import Register, register_of
 
 if TYPE_CHECKING:
@@ -66,32 +67,7 @@ FLOAT_OPS = {
     "isinf": 1,
     "isfinite": 1,
     "select": 3,  # an integer condition
-    "exp": 1,
-    "exp2": 1,
-    "expm1": 1,
-    "log": 1,
-    "log2": 1,
-    "log10": 1,
-    "log1p": 1,
-    "sqrt": 1,
-    "rsqrt": 1,
-    "sin": 1,
-    "cos": 1,
-    "tan": 1,
-    "asin": 1,
-    "acos": 1,
-    "atan": 1,
-    "sinh": 1,
-    "cosh": 1,
-    "tanh": 1,
-    "sigmoid": 1,
-    "erf": 1,
-    "floor": 1,
-    "ceil": 1,
-    "trunc": 1,
-    "round": 1,  # halves to even
-    "atan2": 2,
-    "pow": 2,
+    **{row.name: len(row.operands) for row in FUNCTIONS.values()},  # round: halves to even
 }
 """In `f32` or `f64`: computed in f64 and rounded once to the dtype. Comparisons and is... give an integer 0 or 1."""
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from support.ops import run_op
 
-from opdsl.ir.ops import COMPARISONS, FLOAT_FUNCTIONS, OPS, ROUNDINGS
+from opdsl.ir.functions import FLOAT_FUNCTIONS, ROUNDINGS
+from opdsl.ir.ops import COMPARISONS, OPS
 
 BF16, E4M3, E5M2 = ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2
 FLOATS = [np.float64, np.float32, np.float16, BF16, E4M3]

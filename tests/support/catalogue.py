@@ -8,7 +8,8 @@ from typing import Any
 
 from opdsl.ir.builder import Builder, argument
 from opdsl.ir.core import Gather, Kernel, Point, Region, Slice, Value
-from opdsl.ir.ops import COMPARISONS, FLOAT_FUNCTIONS, OPS, ROUNDINGS
+from opdsl.ir.functions import FLOAT_FUNCTIONS, ROUNDINGS
+from opdsl.ir.ops import COMPARISONS, OPS
 from opdsl.ir.types import ScalarType, TensorType, bf16, bool_, f8e4m3, f16, f32, f64, i8, i32, i64, u8
 from opdsl.support.location import Location, Source
 

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
 from opdsl.ir.core import Op
+from opdsl.ir.functions import FUNCTIONS
 from opdsl.ir.semantics.fused_multiply_add import fused_multiply_add_f32, fused_multiply_add_f64
 from opdsl.ir.semantics.values import NUMPY_DTYPES, Array, convert, scalar, widen
 
 Function = Callable[..., Array]
-
-_erf = np.frompyfunc(math.erf, 1, 1)
-
-
-def _erf64(x: Array) -> Array:
-    return np.asarray(_erf(x), np.float64)
-
-
-def _sigmoid64(x: Array) -> Array:
-    small = np.exp(-np.abs(x))
-    return np.asarray(np.where(x >= 0, 1.0, small) / (1.0 + small))
-
-
-def _rsqrt64(x: Array) -> Array:
-    return np.asarray(1.0 / np.sqrt(x))
-
 
 # Computed in f32 for types narrower than that, in the type itself otherwise: NumPy rounds these correctly.
 ROUNDED: dict[str, Function] = {
@@ -45,11 +29,6 @@ ROUNDED: dict[str, Function] = {
     "not": np.invert,
     "neg": np.negative,
     "abs": np.absolute,
-    "sqrt": np.sqrt,
-    "floor": np.floor,
-    "ceil": np.ceil,
-    "trunc": np.trunc,
-    "round": np.rint,
     "shl": np.left_shift,
     "shr": np.right_shift,
     "eq": np.equal,
@@ -61,32 +40,11 @@ ROUNDED: dict[str, Function] = {
     "isnan": np.isnan,
     "isinf": np.isinf,
     "isfinite": np.isfinite,
+    **{row.name: row.exact for row in FUNCTIONS.values() if row.is_instruction},
 }
 
 # Computed in f64, then rounded: to f32, and from there to a narrower type.
-TRANSCENDENTAL: dict[str, Function] = {
-    "exp": np.exp,
-    "exp2": np.exp2,
-    "expm1": np.expm1,
-    "log": np.log,
-    "log2": np.log2,
-    "log10": np.log10,
-    "log1p": np.log1p,
-    "rsqrt": _rsqrt64,
-    "sin": np.sin,
-    "cos": np.cos,
-    "tan": np.tan,
-    "asin": np.arcsin,
-    "acos": np.arccos,
-    "atan": np.arctan,
-    "sinh": np.sinh,
-    "cosh": np.cosh,
-    "tanh": np.tanh,
-    "sigmoid": _sigmoid64,
-    "erf": _erf64,
-    "atan2": np.arctan2,
-    "pow": np.power,
-}
+TRANSCENDENTAL: dict[str, Function] = {row.name: row.exact for row in FUNCTIONS.values() if not row.is_instruction}
 
 
 def rounded(op: Op, operands: list[Array]) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 
+from opdsl.ir.functions import FUNCTIONS
 from opdsl.ir.types import DType, bool_, f32, f64, i8, i16, u8, u16
 from opdsl.targets.cpu.code import HALF, NARROW, REGISTER
 
@@ -15,12 +16,12 @@ BOOL_COMPARISONS = {
     "eq": "~({0} ^ {1})", "ne": "({0} ^ {1})", "lt": "(~{0} & {1})", "le": "(~{0} | {1})",
     "gt": "({0} & ~{1})", "ge": "({0} | ~{1})",
 }
-FUNCTIONS = {
+CALLS = {
+    **{row.name: row.cpp for row in FUNCTIONS.values() if row.cpp},
     "min": "min",
     "max": "max",
     "floordiv": "floordiv",
     "mod": "floormod",
-    "round": "rint",
     "shl": "shift_left",
     "shr": "shift_right",
 }
@@ -106,8 +107,8 @@ def elementwise(name: str, operands: list[str], dtype: DType, vector: bool) -> s
     if name == "neg":
         return wrapped(f"(-{operands[0]})", dtype, name)
     if name in ("shl", "shr"):
-        return wrapped(f"od::{FUNCTIONS[name]}({', '.join(operands)})", dtype, name)
-    return wrapped(f"od::{FUNCTIONS.get(name, name)}({', '.join(operands)})", dtype, name)
+        return wrapped(f"od::{CALLS[name]}({', '.join(operands)})", dtype, name)
+    return wrapped(f"od::{CALLS.get(name, name)}({', '.join(operands)})", dtype, name)
 
 
 def cast(text: str, source: DType, target: DType, vector: bool) -> str:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from opdsl.ir.functions import ELEMENTARY
 from opdsl.ir.types import ScalarType, TensorType
 from opdsl.targets.cpu import arithmetic
 from opdsl.targets.cpu.code import REGISTER, STORAGE, Register
 from opdsl.targets.cpu.isa import entry_name
 from opdsl.targets.cpu.tables import TensorText
 from opdsl.targets.cpu.writer import Writer
-
-ELEMENTARY = (
-    *("exp", "exp_nonpositive", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin"),
-    *("acos", "atan", "sinh", "cosh", "tanh", "sigmoid", "erf", "atan2", "pow"),
-)
 
 
 def declare_parameters(writer: Writer) -> list[str]:
@@ -108,7 +104,7 @@ def _includes(body: Sequence[str], outer: Sequence[str], reports: bool) -> list[
     def uses(*names: str) -> bool:
         return any("od::" + name in line for name in names for line in body)
 
-    elementary = any("od::" + name + "(" in line for name in ELEMENTARY for line in (*body, *outer))
+    elementary = any("od::" + name + "(" in line for name in (*ELEMENTARY, "exp_nonpositive") for line in (*body, *outer))
     headers = {
         "kernel": True,
         "elementary": elementary,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from opdsl.ir.core import Op
+from opdsl.ir.functions import FUNCTIONS
 from opdsl.ir.types import DType, bf16, bool_, f8e4m3, f32, i32, i64, u32
 from opdsl.targets.triton.expression import F8, HALF, UNARY, Expression, Number, literal
 from opdsl.targets.triton.intervals import is_narrow
@@ -16,12 +17,6 @@ OPERATORS = {
     "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
 }  # fmt: skip
 COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
-NATIVE_FUNCTIONS = {"exp": "tl.exp", "exp2": "tl.exp2", "log": "tl.log", "log2": "tl.log2", "sin": "tl.sin",
-                    "cos": "tl.cos", "rsqrt": "tl.rsqrt", "erf": "tl.erf", "floor": "tl.floor", "ceil": "tl.ceil",
-                    "sigmoid": "tl.sigmoid"}  # fmt: skip
-LIBDEVICE_FUNCTIONS = {"expm1": "expm1", "log10": "log10", "log1p": "log1p", "tan": "tan", "asin": "asin",
-                       "acos": "acos", "atan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh",
-                       "trunc": "trunc", "round": "nearbyint", "atan2": "atan2", "pow": "pow"}  # fmt: skip
 NATIVE_ON_HALF = frozenset({"add", "sub", "mul", "min", "max", "neg", "abs", *COMPARISONS})
 NANS = "propagate_nan=tl.PropagateNan.ALL"
 KEEPS_ZERO = frozenset({"add", "sub", "mul", "neg", "abs", "min", "max", "cast"})
@@ -122,9 +117,8 @@ def float_op(w: Writer, name: str, operands: list[Expression], dtype: DType) -> 
         return w.binary(operator, w.call("tl.abs", *operands, dtype=dtype), literal(float("inf"), dtype), bool_)
     if name in ("floordiv", "mod"):
         return w.call(w.helper(f"_float_{name}"), *map(w.typed, operands), dtype=dtype)
-    if name in NATIVE_FUNCTIONS:
-        return w.call(NATIVE_FUNCTIONS[name], *operands, dtype=dtype)
-    return w.call(f"libdevice.{LIBDEVICE_FUNCTIONS[name]}", *_blocks(w, operands), dtype=dtype)
+    row = FUNCTIONS[name]
+    return w.call(row.triton, *(_blocks(w, operands) if row.libdevice else operands), dtype=dtype)
 
 
 def extremes(w: Writer, operands: list[Expression], dtype: DType) -> list[Expression]:

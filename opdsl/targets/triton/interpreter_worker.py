@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from opdsl.ir.functions import FUNCTIONS
 from opdsl.targets.triton.arguments import tiles_function
 from opdsl.targets.triton.source import Launch, LaunchArgument
 from opdsl.targets.triton.toolchain import functions_of
@@ -46,11 +47,7 @@ def _libdevice() -> Any:
 
         return call
 
-    functions = {
-        "expm1": np.expm1, "log10": np.log10, "log1p": np.log1p, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos,
-        "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "trunc": np.trunc, "nearbyint": np.rint,
-        "atan2": np.arctan2, "pow": np.power, "fmod": np.fmod,
-    }  # fmt: skip
+    functions = {row.libdevice: row.exact for row in FUNCTIONS.values() if row.libdevice} | {"fmod": np.fmod}
     return SimpleNamespace(**{name: of(function) for name, function in functions.items()})
 
 
