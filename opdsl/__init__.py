@@ -62,17 +62,19 @@ _OURS = {name for name, value in globals().items() if name[0] != "_" and type(va
 
 def _names() -> list[str]:
     """All that `import opdsl as od` offers. Editors and type checkers read `__init__.pyi`, which tests keep in step."""
-    from opdsl.ir.functions import FUNCTIONS
+    from opdsl.ir.functions import COMPOSITIONS, FUNCTIONS
 
-    return sorted({*_OURS, *_PLACES, *FUNCTIONS})
+    return sorted({*_OURS, *_PLACES, *FUNCTIONS, *COMPOSITIONS})
 
 
 def _place(name: str) -> tuple[str, str] | None:
     """Where a name that is loaded on first use is: a module, and the name there."""
     if name in _PLACES or name.startswith("_"):  # `from opdsl import _runtime` asks here before it looks for a module
         return _PLACES.get(name)
-    from opdsl.ir.functions import FUNCTIONS
+    from opdsl.ir.functions import COMPOSITIONS, FUNCTIONS
 
+    if name in COMPOSITIONS:
+        return "opdsl.lang.compositions", name
     return ("opdsl.lang.builtins_math", name) if name in FUNCTIONS else None
 
 

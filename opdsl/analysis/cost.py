@@ -162,6 +162,11 @@ class _Counter:
         if OPS[op.name].category == "elementwise" and is_float and op.name not in FREE:
             self._add(math.prod(extent) * (2 if op.name == "fma" else 1), op.name)
 
+    def _op_compose(self, op: Op) -> None:
+        (body,) = op.regions
+        self._bind(body.arguments, op.operands)
+        self._bind(op.results, self.run(body))
+
     def _op_broadcast(self, op: Op) -> None:
         shape = op.attributes["shape"]
         source, full = self._extent(op.operands[0]), shape_of(op.operands[0].type)

@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Function:
-    """A function that is an op of the IR.
+    """A function that is an op of the IR, or a composition of such ops.
 
     `number` computes it on Python numbers, `exact` on f64 arrays. `derivatives` has an expression of the language for
     each operand, over the operands' names. `domain` is where tests sample the operands.
@@ -28,7 +28,7 @@ class Function:
     text: str
     number: Callable[..., Any]
     exact: Callable[..., Array]
-    triton: str  # what it is called in Triton: `tl.` or `libdevice.` and a name
+    triton: str  # what it is called in Triton: `tl.` or `libdevice.` and a name; empty where it has none
     derivatives: tuple[str, ...]
     domain: tuple[float, float] = (-30, 30)
     cycles: int = 12  # for each vector on a CPU, roughly
@@ -61,7 +61,8 @@ def _rsqrt64(x: Array) -> Array:
 
 def _sigmoid(x: float) -> float:
     """Of a Python number, with no overflow on either side."""
-    return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else 1.0 - 1.0 / (1.0 + math.exp(x))
+    small = math.exp(-abs(x))
+    return (1.0 if x >= 0 else small) / (1.0 + small)
 
 
 _PAIR = ("y", "x")
@@ -195,7 +196,58 @@ _ROWS = (
     ),
 )
 
-FUNCTIONS = {row.name: row for row in _ROWS}
+_erfc = np.frompyfunc(math.erfc, 1, 1)
+
+
+def _erfc64(x: Array) -> Array:
+    return np.asarray(_erfc(x), np.float64)
+
+
+def _lerp(a: Any, b: Any, weight: Any) -> Any:
+    return a + (b - a) * weight if abs(weight) < 0.5 else b - (b - a) * (1 - weight)
+
+
+def _lerp64(a: Array, b: Array, weight: Array) -> Array:
+    return np.asarray(np.where(np.abs(weight) < 0.5, a + (b - a) * weight, b - (b - a) * (1 - weight)))
+
+
+def _sinc64(x: Array) -> Array:
+    """By the distance to the nearest integer, so that it is accurate beside the zeros, where np.sinc is not."""
+    near = np.rint(x)
+    sine = np.sin(math.pi * (x - near)) * np.where(np.remainder(near, 2) == 0, 1.0, -1.0)
+    return np.asarray(np.where(x == 0, 1.0, np.divide(sine, math.pi * x, where=x != 0, out=np.ones_like(sine))))
+
+
+def _number(exact: Callable[..., Array]) -> Callable[..., float]:
+    return lambda *operands: float(exact(*map(np.float64, operands)))
+
+
+_COMPOSITIONS = (
+    Function(
+        *("erfc", "1 - erf(x), accurate where that is small.", math.erfc, _erfc64, "libdevice.erfc"),
+        (f"{-2 / math.sqrt(math.pi)!r} * od.exp(-x * x)",),
+        (-4, 9),
+    ),
+    Function(
+        *("lerp", "From `a` at weight 0 to `b` at weight 1, exact at both.", _lerp, _lerp64, ""),
+        ("1 - weight", "weight", "b - a"),
+        (-10, 10),
+        operands=("a", "b", "weight"),
+    ),
+    Function(
+        *("logaddexp", "log(exp(x) + exp(y)), with no overflow.", _number(np.logaddexp), np.logaddexp, ""),
+        ("od.sigmoid(x - y)", "od.sigmoid(y - x)"),
+        operands=("x", "y"),
+    ),
+    Function(
+        *("sinc", "sin(pi x) / (pi x), and 1 at 0.", _number(_sinc64), _sinc64, ""),
+        (f"od.where(x == 0, 0, (od.cos({math.pi!r} * x) - od.sinc(x)) / x)",),
+        (-10, 10),
+    ),
+)
+
+FUNCTIONS = {row.name: row for row in _ROWS}  # ops of the IR
+COMPOSITIONS = {row.name: row for row in _COMPOSITIONS}  # written in the language, opdsl/lang/compositions.py
 FLOAT_FUNCTIONS = tuple(row.name for row in _ROWS if len(row.operands) == 1 and not row.is_rounding)
 ROUNDINGS = tuple(row.name for row in _ROWS if row.is_rounding)
 ELEMENTARY = tuple(row.name for row in _ROWS if row.cycles >= 12)  # computed by a library, by many instructions

@@ -17,7 +17,7 @@ from string import Formatter
 from typing import Any, Literal
 
 from opdsl.ir.core import Gather, IndexSpec, Point, Region, Slice
-from opdsl.ir.functions import FUNCTIONS
+from opdsl.ir.functions import COMPOSITIONS, FUNCTIONS
 from opdsl.ir.types import (
     DType,
     ScalarType,
@@ -440,6 +440,15 @@ def _if(types: Sequence[Type], attributes: Attributes, regions: Sequence[Region]
     return tuple(then)
 
 
+def _compose(types: Sequence[Type], attributes: Attributes, regions: Sequence[Region]) -> tuple[Type, ...]:
+    (body,) = regions
+    require(attributes["function"] in COMPOSITIONS, "function is none of the table's")
+    require([a.type for a in body.arguments] == list(types), "the region takes values of the operands' types")
+    _same_type(types)
+    require([o.type for o in body.terminator.operands] == list(types[:1]), "the region yields one value of their type")
+    return (types[0],)
+
+
 def _no_result(types: Sequence[Type], attributes: Attributes, regions: Sequence[Region]) -> tuple[Type, ...]:
     return ()
 
@@ -454,6 +463,8 @@ _define("for", "control", _for, ("kind", "depth"), regions=1, pure=False)  # sta
 _define("while", "control", _while, regions=2, pure=False)
 _define("if", "control", _if, regions=2, pure=False)
 _define("yield", "control", _no_result, pure=False, terminator=True)
+# A function of the table that is no op: the region computes it, unless a target has it by name.
+_define("compose", "other", _compose, ("function",), regions=1)
 # text: {} stands for each operand in turn; the braces of literal text are doubled (`print_parts` takes it apart).
 _define("print", "other", _no_result, ("text",), pure=False)
 _define("assert", "other", _assert, ("message",), pure=False)

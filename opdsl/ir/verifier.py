@@ -7,7 +7,7 @@ from opdsl.ir.ops import OPS, IrError, infer
 from opdsl.ir.types import TensorType, TileType, Type
 
 # Ops whose regions compute one element from others: they see no memory and have no effects.
-_COMBINERS = ("reduce_custom", "scan_custom")
+_COMBINERS = ("reduce_custom", "scan_custom", "compose")
 
 
 def verify(kernel: Kernel) -> None:
@@ -87,7 +87,7 @@ class _Verifier:
         for op in region.ops:
             effect = not OPS[op.name].pure and OPS[op.name].category != "control"
             if effect or op.name == "parallel" or OPS[op.name].category == "memory":
-                raise _error(op, "a combine function has an effect or touches memory")
+                raise _error(op, "a combine function or a composition has an effect or touches memory")
             for inner in op.regions:
                 self._check_combiner(inner)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opdsl.ir.functions import FUNCTIONS, Function
 from opdsl.ir.types import DType, f32
@@ -185,6 +185,9 @@ def _float_function(row: Function) -> Callable[[Operand], Any]:
 
 FLOAT_BUILTINS = {row.name: _float_function(row) for row in FUNCTIONS.values() if len(row.operands) == 1}
 globals().update(FLOAT_BUILTINS)  # od.exp and its kind: one for each row of one operand
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Callable[..., Any]: ...
 
 
 def _float_test(name: str, on_number: Callable[[Any], bool], text: str) -> Callable[[Operand], Any]:

@@ -87,7 +87,7 @@ class _Sweep:
             return None
         if not op.regions:
             return op
-        if op.name in ("reduce_custom", "scan_custom"):
+        if OPS[op.name].category != "control":
             return _rebuilt(op, op.operands, op.results, [self.region(r) for r in op.regions])
         regions = [self.region(r) for r in op.regions]
         if not op.results:

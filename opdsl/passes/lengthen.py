@@ -184,7 +184,9 @@ def _scaled(body: Region, new: int, old: int) -> Region:
         attributes = op.attributes
         if op.name == "copy_in":
             specs = tuple(
-                replace(spec, length=spec.length * new // old) if start is variable and isinstance(spec, Slice) else spec
+                replace(spec, length=spec.length * new // old)
+                if start is variable and isinstance(spec, Slice)
+                else spec
                 for spec, start in zip(attributes["index"], op.operands[1:-1], strict=True)
             )
             attributes = MappingProxyType({**attributes, "index": specs})

@@ -10,6 +10,7 @@ from opdsl.ir.ops import IrError
 from opdsl.ir.printer import print_kernel
 from opdsl.ir.verifier import verify
 from opdsl.passes.hoist import hoist
+from opdsl.passes.inline import inline
 from opdsl.passes.simplify import simplify
 
 Pass = Callable[[Kernel], Kernel]
@@ -32,12 +33,15 @@ def run_passes(
     kernel: Kernel,
     passes: Sequence[NamedPass] = STANDARD,
     *,
+    compositions: frozenset[str] = frozenset(),
     record: dict[str, str] | None = None,
     check: bool = True,
 ) -> Kernel:
-    """The kernel after all passes. `record` gets the text after each pass, by its name, for `opdsl inspect`."""
+    """The kernel after all passes. `compositions` are those that the target has by name; all others are inlined.
+    `record` gets the text after each pass, by its name, for `opdsl inspect`."""
     if check:
         verify(kernel)
+    kernel = inline(kernel, compositions)
     for step in passes:
         changed = step.run(kernel)
         if check and changed is not kernel:

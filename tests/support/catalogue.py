@@ -149,6 +149,15 @@ def _custom(f: Fixture) -> None:
         f.builder.op(name, t, order, regions=[region.region], **attributes)
 
 
+@_example("compose")
+def _compose(f: Fixture) -> None:
+    x = f.tile(f32, 2, 4)
+    a = argument(x.type, "x")
+    with f.builder.region([a]) as region:
+        region.close([f.builder.value("exp", f.builder.value("neg", a))])
+    f.builder.op("compose", x, regions=[region.region], function="erfc")
+
+
 @_example("copy_in", "copy_out")
 def _memory(f: Fixture) -> None:
     b = f.builder

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 
 import opdsl
-from opdsl.ir.functions import FUNCTIONS
+from opdsl.ir.functions import COMPOSITIONS, FUNCTIONS
 
 STUB = Path(opdsl.__file__).with_suffix(".pyi")
 
@@ -28,8 +28,9 @@ def stub() -> str:
             module, theirs = _home(name)
         else:
             module, theirs = place
-        if name in FUNCTIONS and len(FUNCTIONS[name].operands) == 1:
-            functions.append(f"def {name}(x: Operand) -> Any: ...\n")
+        row = COMPOSITIONS.get(name) or FUNCTIONS.get(name)
+        if row is not None and (name in COMPOSITIONS or len(row.operands) == 1):
+            functions.append(f"def {name}({', '.join(f'{x}: Operand' for x in row.operands)}) -> Any: ...\n")
         else:
             imports.append(f"from {module} import {theirs} as {name}\n")
     names = "".join(f"    {name!r},\n" for name in opdsl.__all__).replace("'", '"')

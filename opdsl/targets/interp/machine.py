@@ -120,4 +120,8 @@ def _copy_out(machine: Machine, op: Op, operands: Arrays) -> Sequence[Array]:
     return ()
 
 
-HANDLERS.update(dim=_dim, sort=_sort, copy_in=_copy_in, copy_out=_copy_out)
+def _compose(machine: Machine, op: Op, operands: Arrays) -> Sequence[Array]:
+    return machine.call(op.regions[0], operands)
+
+
+HANDLERS.update(compose=_compose, dim=_dim, sort=_sort, copy_in=_copy_in, copy_out=_copy_out)

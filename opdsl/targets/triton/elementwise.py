@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from opdsl.ir.core import Op
-from opdsl.ir.functions import FUNCTIONS
-from opdsl.ir.types import DType, bf16, bool_, f8e4m3, f32, i32, i64, u32
+from opdsl.ir.functions import COMPOSITIONS, FUNCTIONS
+from opdsl.ir.types import DType, bf16, bool_, f8e4m3, f32, f64, i32, i64, u32
 from opdsl.targets.triton.expression import F8, HALF, UNARY, Expression, Number, literal
 from opdsl.targets.triton.intervals import is_narrow
 from opdsl.targets.triton.writer import Writer
@@ -19,6 +19,7 @@ OPERATORS = {
 COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 NATIVE_ON_HALF = frozenset({"add", "sub", "mul", "min", "max", "neg", "abs", *COMPARISONS})
 NANS = "propagate_nan=tl.PropagateNan.ALL"
+LIBRARY = frozenset(row.name for row in COMPOSITIONS.values() if row.triton)  # compositions that Triton has by name
 KEEPS_ZERO = frozenset({"add", "sub", "mul", "neg", "abs", "min", "max", "cast"})
 
 
@@ -119,6 +120,15 @@ def float_op(w: Writer, name: str, operands: list[Expression], dtype: DType) -> 
         return w.call(w.helper(f"_float_{name}"), *map(w.typed, operands), dtype=dtype)
     row = FUNCTIONS[name]
     return w.call(row.triton, *(_blocks(w, operands) if row.libdevice else operands), dtype=dtype)
+
+
+def composition(w: Writer, op: Op) -> None:
+    """A function of `LIBRARY`."""
+    dtype = op.result.type.dtype
+    operands = [widened(w, w.typed(w.value(operand), None), dtype) for operand in op.operands]
+    name = COMPOSITIONS[op.attributes["function"]].triton
+    result = w.call(name, *_blocks(w, operands), dtype=f64 if dtype is f64 else f32)
+    w.bind(op.result, narrowed(w, result, dtype))
 
 
 def extremes(w: Writer, operands: list[Expression], dtype: DType) -> list[Expression]:

@@ -16,6 +16,7 @@ from opdsl.targets.triton import lowering as _handlers  # noqa: F401 - fills the
 from opdsl.targets.triton.arch import Arch
 from opdsl.targets.triton.code import INDENT, WIDTH
 from opdsl.targets.triton.control import loop_dtype
+from opdsl.targets.triton.elementwise import LIBRARY
 from opdsl.targets.triton.expression import F8, SIGNATURE_NAMES, Expression
 from opdsl.targets.triton.helpers_text import helpers_text
 from opdsl.targets.triton.intervals import Intervals, is_narrow
@@ -49,7 +50,7 @@ def generate(request: Request, arch: Arch, record: dict[str, str] | None = None)
     """The Triton source of a kernel. Raises CompileError for what this target cannot do."""
     options = read_options(request.options)
     shorten = NamedPass("shorten", lambda kernel: shorten_products(kernel, lambda dtype: longest_step(dtype, options)))
-    kernel = run_passes(request.kernel, (*STANDARD, shorten), record=record)
+    kernel = run_passes(request.kernel, (*STANDARD, shorten), compositions=LIBRARY, record=record)
     aliases = request.options.get("aliases")
     users, region_of = gather_users(kernel)
 

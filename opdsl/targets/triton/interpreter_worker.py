@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from opdsl.ir.functions import FUNCTIONS
+from opdsl.ir.functions import COMPOSITIONS, FUNCTIONS
 from opdsl.targets.triton.arguments import tiles_function
 from opdsl.targets.triton.source import Launch, LaunchArgument
 from opdsl.targets.triton.toolchain import functions_of
@@ -47,7 +47,9 @@ def _libdevice() -> Any:
 
         return call
 
-    functions = {row.libdevice: row.exact for row in FUNCTIONS.values() if row.libdevice} | {"fmod": np.fmod}
+    functions = {row.libdevice: row.exact for row in (*FUNCTIONS.values(), *COMPOSITIONS.values()) if row.libdevice} | {
+        "fmod": np.fmod
+    }
     return SimpleNamespace(**{name: of(function) for name, function in functions.items()})
 
 

@@ -8,7 +8,7 @@ from opdsl.ir.core import Op
 from opdsl.ir.ops import OPS
 from opdsl.ir.types import DType, i32
 from opdsl.targets.triton import accesses, control, dots, reductions, shapes, sorting
-from opdsl.targets.triton.elementwise import elementwise
+from opdsl.targets.triton.elementwise import composition, elementwise
 from opdsl.targets.triton.expression import Expression, literal
 from opdsl.targets.triton.walk import HANDLERS
 from opdsl.targets.triton.writer import Writer
@@ -43,6 +43,7 @@ def _nothing(w: Writer, op: Op) -> None:
 HANDLERS.update(
     {
         "constant": _constant,
+        "compose": composition,
         "dim": _dim,
         "arange": _arange,
         "broadcast": shapes.broadcast,
