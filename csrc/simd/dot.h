@@ -5,6 +5,7 @@
 #include "dot_half.h"
 #include "dot_integer.h"
 #include "dot_kernel.h"
+#include "dot_lanes.h"
 #include "dot_pack.h"
 #include "dot_skinny.h"
 #include "dot_tiles.h"

@@ -133,6 +133,12 @@ class Knobs:
         "OPDSL_TRACEBACK", _boolean, False, "1: the command line shows where in OpDSL an error arose"
     )
     verify = Knob[bool]("OPDSL_VERIFY", _boolean, False, "1: check the IR after every pass")
+    batch_invariant = Knob[bool](
+        "OPDSL_BATCH_INVARIANT",
+        _boolean,
+        True,
+        "0: products of few rows may sum in another, faster order than those of many rows (docs/dot.md)",
+    )
     num_threads = Knob[int | None](
         "OPDSL_NUM_THREADS", _positive, None, "threads of a launch (default: OMP_NUM_THREADS, or the usable cores)"
     )

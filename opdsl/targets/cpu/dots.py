@@ -7,6 +7,7 @@ import math
 from opdsl.analysis.facts import is_inline
 from opdsl.ir.core import Op, Value
 from opdsl.ir.types import TileType, f32, f64, shape_of
+from opdsl.support.knobs import knobs
 from opdsl.targets.cpu.code import REGISTER
 from opdsl.targets.cpu.dot_copies import DotCopies
 from opdsl.targets.cpu.dot_operands import Matrix, View, address, extent, local_matrix, view_matrix
@@ -163,7 +164,8 @@ class Dots:
         else:
             b = address(right.pointer, [(low, right.strides[0]), (n0, right.strides[1])])
             inner, tiles = plan.method == "inner", format.name == "tiles"
-            function = f"tiles_few_{plan.method}" if tiles else f"dot_{plan.method}<{REGISTER[result.type.dtype]}>"
+            method = "lanes" if inner and not knobs.batch_invariant else plan.method
+            function = f"tiles_few_{plan.method}" if tiles else f"dot_{method}<{REGISTER[result.type.dtype]}>"
             a_strides = left.strides[:1] if inner and not tiles else left.strides
             arguments = (a, *a_strides, b, right.strides[1 if inner else 0], c, c_stride, *extents, flag)
             call = f"od::{function}({', '.join(arguments)});"

@@ -12,6 +12,7 @@ from opdsl import _runtime
 from opdsl.support import toolchain
 from opdsl.support.cache import default_cache
 from opdsl.support.digests import digests
+from opdsl.support.knobs import knobs
 from opdsl.targets.base import Request
 from opdsl.targets.cpu.isa import Isa, chosen, entry_name
 
@@ -80,6 +81,7 @@ class CpuTarget:
             "unit_axes": repr(request.unit_axes),
             "may_alias": repr(request.may_alias),
             "toolchain": toolchain.fingerprint(flags(self.isa)),
+            "batch_invariant": repr(knobs.batch_invariant),
             "generator": digests().generator,
         }
 
