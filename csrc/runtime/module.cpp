@@ -63,7 +63,7 @@ void parallel_for(opdsl_i64 count, opdsl_i64 chunk, const py::function& body) {
     }
   };
   const py::gil_scoped_release no_gil;
-  opdsl::pool_parallel_for(nullptr, count, chunk, 0, piece, const_cast<py::function*>(&body));
+  (void)opdsl::pool_parallel_for(nullptr, count, chunk, 0, piece, const_cast<py::function*>(&body));
 }
 
 }  // namespace

@@ -118,7 +118,7 @@ class Scratch {
       }
       data_ = arena.data;
     }
-    if (data_ == nullptr) abort();  // a loop body cannot report that there is no memory
+    missing_ = data_ == nullptr;
   }
   ~Scratch() {
     --thread_state.depth;
@@ -127,10 +127,12 @@ class Scratch {
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   char* data() const { return data_; }
+  bool missing() const { return missing_; }  // there is no memory: the loop's body must not run
 
  private:
   char* data_ = nullptr;
   char* own_ = nullptr;
+  bool missing_ = false;
   int depth_;
 };
 
@@ -171,15 +173,18 @@ void work_on_range(const Slot& slot, Range& range, const Scratch& scratch) {
   }
 }
 
-// Works on the loop until no piece is left, this thread's own range first.
-void work_on(Slot& slot, int own_range) {
+// Works on the loop until no piece is left, this thread's own range first. False: there is no scratch memory for this thread,
+// which has run nothing.
+bool work_on(Slot& slot, int own_range) {
   const Scratch scratch(slot.scratch_bytes);
+  if (scratch.missing()) return false;
   for (int i = 0; i < slot.range_count; ++i) {
     int range = own_range + i;
     if (range >= slot.range_count) range -= slot.range_count;
     work_on_range(slot, slot.ranges[range], scratch);
   }
   slot.has_work.store(0, std::memory_order_relaxed);
+  return true;
 }
 
 // Joins the loop in `slot` if it is open, has work and takes more workers: one a range, and the first is the caller's.
@@ -201,9 +206,8 @@ bool work_on_any_slot(int worker) {
   bool worked = false;
   for (Slot& slot : pool.slots) {
     if (slot.owned.load(std::memory_order_relaxed) == 0 || !try_join(slot)) continue;
-    work_on(slot, (worker + 1) % slot.range_count);
+    worked = work_on(slot, (worker + 1) % slot.range_count) || worked;  // without memory, the caller does it all
     leave(slot);
-    worked = true;
   }
   return worked;
 }
@@ -260,9 +264,22 @@ Slot* acquire_slot() {
   return nullptr;
 }
 
-void run_alone(opdsl_i64 count, opdsl_i64 scratch_bytes, opdsl_body body, void* closure) {
-  Scratch scratch(scratch_bytes);
+opdsl_i32 run_alone(opdsl_i64 count, opdsl_i64 scratch_bytes, opdsl_body body, void* closure) {
+  const Scratch scratch(scratch_bytes);
+  if (scratch.missing()) return OPDSL_OUT_OF_MEMORY;
   body(closure, 0, count, scratch.data());
+  return OPDSL_OK;
+}
+
+// Takes all pieces that are left, so that no worker begins one.
+void abandon(Slot& slot) {
+  for (int i = 0; i < slot.range_count; ++i) {
+    Range& range = slot.ranges[i];
+    opdsl_i64 piece = range.next.load(std::memory_order_relaxed);
+    while (piece < range.end && !range.next.compare_exchange_weak(piece, range.end, std::memory_order_relaxed)) {
+    }
+  }
+  slot.has_work.store(0, std::memory_order_relaxed);
 }
 
 int environment_number(const char* name) {
@@ -312,9 +329,9 @@ void pool_set_spin_microseconds(int microseconds) {
   pool.spin_microseconds.store(microseconds < 0 ? 1 : microseconds + 1, std::memory_order_relaxed);
 }
 
-void pool_parallel_for(const opdsl_runtime*, opdsl_i64 count, opdsl_i64 chunk, opdsl_i64 scratch_bytes, opdsl_body body,
-                       void* closure) {
-  if (count <= 0) return;
+opdsl_i32 pool_parallel_for(const opdsl_runtime*, opdsl_i64 count, opdsl_i64 chunk, opdsl_i64 scratch_bytes,
+                            opdsl_body body, void* closure) {
+  if (count <= 0) return OPDSL_OK;
   if (chunk < 1) chunk = 1;
   pthread_once(&once, initialise_once);
   const int threads = pool_thread_count();
@@ -344,7 +361,8 @@ void pool_parallel_for(const opdsl_runtime*, opdsl_i64 count, opdsl_i64 chunk, o
   const int sleepers = pool.sleepers.load(std::memory_order_seq_cst);
   if (sleepers > 0) futex_wake(&pool.epoch, sleepers < helpers ? sleepers : helpers);
 
-  work_on(*slot, 0);
+  const bool had_memory = work_on(*slot, 0);
+  if (!had_memory) abandon(*slot);
 
   uint32_t joined = slot->state.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
   if (joined != 0) {
@@ -352,6 +370,7 @@ void pool_parallel_for(const opdsl_runtime*, opdsl_i64 count, opdsl_i64 chunk, o
     while ((joined = slot->state.load(std::memory_order_acquire)) != 0) futex_wait(&slot->state, joined);
   }
   slot->owned.store(0, std::memory_order_release);
+  return had_memory ? OPDSL_OK : OPDSL_OUT_OF_MEMORY;
 }
 
 }  // namespace opdsl

@@ -12,8 +12,8 @@ namespace opdsl {
 constexpr int kMaximumThreads = 512;
 
 // See opdsl_runtime::parallel_for.
-void pool_parallel_for(const opdsl_runtime* runtime, opdsl_i64 count, opdsl_i64 chunk, opdsl_i64 scratch_bytes,
-                       opdsl_body body, void* closure);
+opdsl_i32 pool_parallel_for(const opdsl_runtime* runtime, opdsl_i64 count, opdsl_i64 chunk, opdsl_i64 scratch_bytes,
+                            opdsl_body body, void* closure);
 
 // The caller included. By default what the affinity mask and the container's CPU quota allow, or OPDSL_NUM_THREADS, or
 // OMP_NUM_THREADS.

@@ -10,7 +10,7 @@ extern "C" {
 typedef __INT64_TYPE__ opdsl_i64;
 typedef __INT32_TYPE__ opdsl_i32;
 
-#define OPDSL_ABI_VERSION 1
+#define OPDSL_ABI_VERSION 2
 
 // One tensor argument. Strides are in elements and may be zero or negative; shape and strides have `rank` entries,
 // a number that the kernel knows.
@@ -43,8 +43,9 @@ typedef void (*opdsl_body)(void* closure, opdsl_i64 begin, opdsl_i64 end, char* 
 struct opdsl_runtime {
   // Runs `body` over 0..count in pieces that are multiples of `chunk` (the last may be short), dynamically handed out;
   // the caller takes part and can finish alone. A call made from inside a body runs in the caller.
-  void (*parallel_for)(const opdsl_runtime*, opdsl_i64 count, opdsl_i64 chunk, opdsl_i64 scratch_bytes, opdsl_body body,
-                       void* closure);
+  // Returns OPDSL_OK, or OPDSL_OUT_OF_MEMORY where there is no scratch memory: some pieces may have run, others not.
+  opdsl_i32 (*parallel_for)(const opdsl_runtime*, opdsl_i64 count, opdsl_i64 chunk, opdsl_i64 scratch_bytes,
+                            opdsl_body body, void* closure);
   // Pooled, 64-byte aligned (2 MiB aligned and huge-page advised from 2 MiB up) memory for workspaces.
   // Returns null when there is none: the kernel then returns OPDSL_OUT_OF_MEMORY.
   void* (*allocate)(const opdsl_runtime*, opdsl_i64 bytes);

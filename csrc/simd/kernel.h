@@ -13,12 +13,17 @@ OD_INLINE i64 larger(i64 a, i64 b) { return a > b ? a : b; }
 OD_INLINE i64 ceil_div(i64 a, i64 b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
 OD_INLINE bool inside(i64 index, i64 size) { return u64(index) < u64(size); }
 
-// Places k of a slice start, start + step, ... (`length` of them) that lie in 0..size: slice_low <= k < slice_high.
+// Places k of a slice start, start + step, ... (`length` of them) that lie in 0..size: slice_low <= k < slice_high. `start`
+// may be any number, as what NaN becomes; distances are unsigned, since they may be more than an i64 holds.
+OD_INLINE i64 steps_to(u64 distance, i64 step, i64 length) {
+  const u64 steps = distance ? (distance - 1) / u64(step) + 1 : 0;
+  return steps < u64(length) ? i64(steps) : length;
+}
 OD_INLINE i64 slice_low(i64 start, i64 step, i64 length) {
-  return start >= 0 ? 0 : smaller(length, ceil_div(-start, step));
+  return start >= 0 ? 0 : steps_to(-u64(start), step, length);
 }
 OD_INLINE i64 slice_high(i64 start, i64 step, i64 length, i64 size) {
-  return larger(0, smaller(length, ceil_div(size - start, step)));
+  return start >= size ? 0 : steps_to(u64(size) - u64(start), step, length);
 }
 
 // A tensor of so many bytes displaces what the caches hold, and reading its lines only to overwrite them costs a third of
@@ -36,7 +41,16 @@ template <int L, class S> OD_INLINE i64 before_boundary(const S* p) {
 }
 
 // Iterations of range(start, stop, step); step > 0.
-OD_INLINE i64 trips(i64 start, i64 stop, i64 step) { return stop <= start ? 0 : (stop - start + step - 1) / step; }
+OD_INLINE i64 trips(i64 start, i64 stop, i64 step) {
+  return stop <= start ? 0 : steps_to(u64(stop) - u64(start), step, i64(~u64(0) >> 1));
+}
+
+// The same for a step of any sign, as many as there may be; none for a step of 0.
+OD_INLINE u64 trips_either_way(i64 start, i64 stop, i64 step) {
+  if (step > 0) return stop <= start ? 0 : (u64(stop) - u64(start) - 1) / u64(step) + 1;
+  if (step < 0) return stop >= start ? 0 : (u64(start) - u64(stop) - 1) / -u64(step) + 1;
+  return 0;
+}
 
 // The first n lanes.
 template <int L> OD_INLINE mask<L> first_lanes(i64 n) {
@@ -71,16 +85,16 @@ OD_UPDATE(min, od::min(old, x))
 // A parallel loop whose body works on a copy of its captured values: copies stay in registers, where values behind the
 // closure's pointer would have to be read again after every store.
 template <class Body>
-OD_INLINE void run_grid(const opdsl_runtime* runtime, i64 count, i64 chunk, i64 scratch_bytes, const Body& body) {
+OD_INLINE i32 run_grid(const opdsl_runtime* runtime, i64 count, i64 chunk, i64 scratch_bytes, const Body& body) {
   struct trampoline {
     static void call(void* closure, opdsl_i64 begin, opdsl_i64 end, char* scratch) {
       const Body copy = *static_cast<const Body*>(closure);
       copy(begin, end, scratch);
     }
   };
-  if (count > 0)
-    runtime->parallel_for(runtime, count, chunk, scratch_bytes, &trampoline::call,
-                          const_cast<void*>(static_cast<const void*>(&body)));
+  if (count <= 0) return OPDSL_OK;
+  return runtime->parallel_for(runtime, count, chunk, scratch_bytes, &trampoline::call,
+                               const_cast<void*>(static_cast<const void*>(&body)));
 }
 
 // For what is read from front to back: the hardware prefetcher stops at the ends of pages, and starts anew too late, above all

@@ -4,27 +4,54 @@ float, that it is never positive."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from opdsl.analysis.facts import Facts
 from opdsl.ir.core import Value
 from opdsl.ir.types import TileType
 
-# Results of these are not negative if no operand is. Sizes are far below where an i64 would wrap.
-KEEPS_SIGN = frozenset({"add", "mul", "min", "max", "floordiv", "mod"})
+LARGEST_DIM = (1 << 46) - 1  # elements: more than a memory of 64 TiB holds
+LARGEST = (1 << 63) - 1
 
 
 def is_nonnegative(facts: Facts, value: Value) -> bool:
     """Whether an index is at least 0 for certain: slices that begin there need no check of their low end."""
+    return largest(facts, value) is not None
+
+
+def largest(facts: Facts, value: Value) -> int | None:
+    """An upper bound of an index that is never negative; None for one that may be, as where it may wrap."""
     op = facts.op(value)
-    if op is not None:
-        if op.name == "constant":
-            return bool(op.attributes["value"] >= 0)
-        return op.name == "dim" or (op.name in KEEPS_SIGN and all(is_nonnegative(facts, o) for o in op.operands))
+    if op is None:
+        return _largest_of_loop(facts, value)
+    if op.name == "constant":
+        return int(op.attributes["value"]) if op.attributes["value"] >= 0 else None
+    if op.name == "dim":
+        return LARGEST_DIM
+    if op.name not in _BOUNDS:
+        return None
+    operands = [largest(facts, operand) for operand in op.operands]
+    if None in operands:
+        return None
+    bound = _BOUNDS[op.name](*operands)
+    return bound if bound <= LARGEST else None
+
+
+_BOUNDS: dict[str, Callable[..., int]] = {
+    "add": lambda a, b: a + b,
+    "mul": lambda a, b: a * b,
+    "min": min,
+    "max": max,
+    "floordiv": lambda a, b: a,
+    "mod": lambda a, b: b,
+}
+
+
+def _largest_of_loop(facts: Facts, value: Value) -> int | None:
     bounds = loop_bounds(facts, value)
-    if bounds is None:
-        return False
-    start, _, step = bounds
-    return (constant(facts, step) or 0) > 0 and is_nonnegative(facts, start)
+    if bounds is None or (constant(facts, bounds[2]) or 0) <= 0 or largest(facts, bounds[0]) is None:
+        return None
+    return LARGEST if (stop := largest(facts, bounds[1])) is None else stop
 
 
 def constant(facts: Facts, value: Value) -> int | None:

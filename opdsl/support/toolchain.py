@@ -284,13 +284,21 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         raise ToolchainError(f"{command[0]} does not run: {error}; set OPDSL_CXX to a compiler that does") from error
 
 
+_STOPPED = re.compile(r"signal terminated program|(?i:out of memory|memory exhausted|cannot allocate memory)|bad_alloc")
+
+
 def _compilation_error(
     compiler: Compiler, command: Sequence[str], source: Path, result: subprocess.CompletedProcess[str]
-) -> CompilationError | OSError:
+) -> ToolchainError | OSError:
     errors = [line for line in result.stderr.splitlines() if "error" in line] or result.stderr.splitlines()
     if "No space left on device" in result.stderr:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source.parent))
     shown = "\n  ".join(errors[:8])
+    if result.returncode < 0 or _STOPPED.search(result.stderr):
+        return ToolchainError(
+            f"{compiler.family} {compiler.version_text} was stopped while it compiled {source.name}: memory, or a limit "
+            f"of the shell or the container, did not suffice; see `ulimit -a`, or use smaller tiles.\n  {shown}"
+        )
     return CompilationError(
         f"{compiler.family} {compiler.version_text} refused generated code ({source.name}); "
         f"this is a bug of OpDSL: please report it with the kernel.\n  {shown}\nThe command was: {' '.join(command)}"

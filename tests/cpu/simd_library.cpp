@@ -244,9 +244,10 @@ EXPORT void philox_uniform(i64 seed, const i64* counter, u32* words, float* out,
 }
 
 // parallel_for over a host that hands out fixed pieces in this thread.
-static void serial(const opdsl_runtime*, opdsl_i64 count, opdsl_i64 chunk, opdsl_i64, opdsl_body body, void* closure) {
+static opdsl_i32 serial(const opdsl_runtime*, opdsl_i64 count, opdsl_i64 chunk, opdsl_i64, opdsl_body body, void* closure) {
   char scratch[64];
   for (i64 k = 0; k < count; k += chunk) body(closure, k, k + chunk < count ? k + chunk : count, scratch);
+  return OPDSL_OK;
 }
 EXPORT i64 parallel_sum(i64 count, i64 chunk) {
   opdsl_runtime runtime = {};

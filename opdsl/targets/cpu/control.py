@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from opdsl.analysis.ranges import constant
-from opdsl.ir.core import Op, Region, walk
+from opdsl.analysis.ranges import LARGEST, constant, largest
+from opdsl.ir.core import Op, Region, Value, walk
 from opdsl.ir.types import TileType, i64
 from opdsl.targets.cpu.arena import Arena
 from opdsl.targets.cpu.carried import Carried, Place
@@ -42,7 +42,9 @@ class ControlFlow:
         order = self.dots.copies.grid_order(op)
         counts = []
         for bounds in ranges:
-            trips = f"od::trips({', '.join(map(self.writer.scalar, bounds))})"
+            upwards = (constant(self.writer.facts, bounds[2]) or 0) > 0
+            function = "od::trips" if upwards else "od::trips_either_way"
+            trips = f"{function}({', '.join(map(self.writer.scalar, bounds))})"
             counts.append(code.define("count", "od::i64", trips, code.level))
         total = code.define("total", "od::i64", " * ".join(counts), code.level)
         ordered = _must_run_in_order(body)
@@ -81,16 +83,16 @@ class ControlFlow:
             code.line("  od::stream_fence();")
         code.line("};")
         chunk = total if ordered else self.dots.copies.chunk(op, order, counts)
-        code.line(f"od::run_grid(runtime, {total}, {chunk}, {arena.total()}, {run});")
+        grid = f"od::run_grid(runtime, {total}, {chunk}, {arena.total()}, {run})"
+        code.line(f"if ({grid}) {{ failed = OPDSL_OUT_OF_MEMORY; return; }}" if arena.total() != "0" else f"{grid};")
 
     def _inner_parallel(self, op: Op) -> None:
         """A parallel loop inside another runs in its thread."""
         (body,) = op.regions
         with self.code.scope() as scope:
             for i, argument in enumerate(body.arguments):
-                start, stop, step = (self.writer.scalar(o) for o in op.operands[3 * i : 3 * i + 3])
                 name = self.code.fresh(argument.name or "i")
-                self.code.line(f"for (od::i64 {name} = {start}; {name} < {stop}; {name} += {step}) {{")
+                self._write_loop(name, op.operands[3 * i : 3 * i + 3])
                 self.tables.scalars[argument] = Register(name, i64, False, self.code.level)
             with self.code.scope() as inner:
                 for argument in body.arguments:
@@ -104,10 +106,9 @@ class ControlFlow:
 
     def for_loop(self, op: Op) -> None:
         (body,) = op.regions
-        start, stop, step = op.operands[:3]
         places = self.carried.declare(op.operands[3:], body.arguments[1:])
         variable = self.code.fresh(body.arguments[0].name or "i")
-        start_text, stop_text, step_text = (self.writer.scalar(o) for o in (start, stop, step))
+        bounds = op.operands[:3]
         self.writer.report.append(f"for {variable}:  # line {op.location.line}")
         mark = len(self.writer.report)
         with self.code.scope() as scope:
@@ -117,20 +118,31 @@ class ControlFlow:
             self.lower_region(body)
             self.carried.yield_into(body, places)
         self.writer.report[mark:] = ["  " + line for line in self.writer.report[mark:]]
-        for line in self.dots.outputs.never_written(body.arguments[1:], places, f"{start_text} >= {stop_text}"):
+        start, stop, step = map(self.writer.scalar, bounds)
+        never = f"od::trips_either_way({start}, {stop}, {step}) == 0" if self._may_wrap(bounds) else f"{start} >= {stop}"
+        for line in self.dots.outputs.never_written(body.arguments[1:], places, never):
             self.code.line(line)
         self.code.line(location_comment([op.location]))
-        step_constant = constant(self.writer.facts, step)
-        directions = {">": "<", "<": ">"} if step_constant is None else {"": "<" if step_constant >= 0 else ">"}
-        for sign, before in directions.items():
-            if sign:
-                self.code.line(f"if ({step_text} {sign} 0)")
-            self.code.line(
-                f"for (od::i64 {variable} = {start_text}; {variable} {before} {stop_text}; {variable} += {step_text}) {{"
-            )
-            self.code.lines(scope.lines, 1)
-            self.code.line("}")
+        self._write_loop(variable, bounds)
+        self.code.lines(scope.lines, 1)
+        self.code.line("}")
         self.carried.bind(op.results, places)
+
+    def _write_loop(self, variable: str, bounds: Sequence[Value]) -> None:
+        """The head of a loop over a range, with the brace that opens its body."""
+        start, stop, step = map(self.writer.scalar, bounds)
+        if not self._may_wrap(bounds):
+            self.code.line(f"for (od::i64 {variable} = {start}; {variable} < {stop}; {variable} += {step}) {{")
+            return
+        left = self.code.fresh("left")
+        self.code.line(f"od::i64 {variable} = {start};")
+        count = f"od::trips_either_way({start}, {stop}, {step})"
+        self.code.line(f"for (od::u64 {left} = {count}; {left}; --{left}, {variable} += {step}) {{")
+
+    def _may_wrap(self, bounds: Sequence[Value]) -> bool:
+        """Whether the variable may step over the end of i64, or goes down: where it does not go up to a size."""
+        bound, step = largest(self.writer.facts, bounds[1]), constant(self.writer.facts, bounds[2])
+        return step is None or bound is None or not 0 < step <= LARGEST - bound
 
     def _note_targets(self, body: Region, places: Sequence[Place]) -> None:
         """Lets a product that is yielded accumulate where the carried value lives."""

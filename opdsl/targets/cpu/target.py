@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # a kernel that is in the cache needs no code generator
     from opdsl.targets.cpu.report_calls import Site
 
 # No lane's result may depend on its neighbours or on how the compiler feels: no contraction, no reassociation.
-POLICY_FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fwrapv")
+POLICY_FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fwrapv", "-fno-finite-loops")
 
 
 class CpuTarget:

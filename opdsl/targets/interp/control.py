@@ -18,8 +18,10 @@ from opdsl.targets.interp.machine import HANDLERS, Arrays, Machine
 
 def _range(machine: Machine, op: Op, bounds: Arrays) -> range:
     start, stop, step = (int(bound) for bound in bounds)
-    if step == 0:
-        raise InterpreterError("the range's step is zero", op.location, machine.kernel.source)
+    if step == 0:  # no iteration, as on all targets
+        if machine.strict is not None:
+            raise InterpreterError("the range's step is zero", op.location, machine.kernel.source)
+        return range(0)
     return range(start, stop, step)
 
 

@@ -10,7 +10,7 @@ import ctypes
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
@@ -139,8 +139,19 @@ def serve(request: dict[str, Any], data: Sequence[bytearray]) -> list[int]:
     return found
 
 
+def _typed_range(*bounds: Any) -> Iterator[Any]:
+    """Python's range, whose variable is an i64 scalar where a bound is, as in compiled code. The interpreter's own is a
+    Python int, which takes the type of what it meets."""
+    import triton.language as tl
+    from triton.runtime.interpreter import TensorHandle
+
+    wide = any(isinstance(bound, tl.tensor) and bound.dtype == tl.int64 for bound in bounds)
+    for value in range(*(int(b.handle.data.item()) if isinstance(b, tl.tensor) else int(b) for b in bounds)):
+        yield tl.tensor(TensorHandle(np.array([value], np.int64), tl.int64), tl.int64) if wide else value
+
+
 def _use_library(function: Any, library: Any) -> None:
-    function.fn.__globals__["libdevice"] = library
+    function.fn.__globals__.update(libdevice=library, range=_typed_range)
 
 
 def main() -> None:

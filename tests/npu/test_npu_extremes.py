@@ -1,0 +1,18 @@
+"""Indices and loop bounds at the ends of i64."""
+
+from __future__ import annotations
+
+import pytest
+from support.extremes import KERNELS, LONGEST, LOOPS, RANGES, check_range, check_start
+
+
+@pytest.mark.parametrize("target", ["npu:910b2", "npu:910a"])
+@pytest.mark.parametrize("name", KERNELS)
+def test_starts(name: str, target: str) -> None:
+    check_start(name, target)
+
+
+@pytest.mark.parametrize("target", ["npu:910b2", "npu:910a"])
+@pytest.mark.parametrize("name", LOOPS)
+def test_ranges(name: str, target: str) -> None:
+    check_range(name, target, RANGES[:-LONGEST])
