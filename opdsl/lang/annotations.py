@@ -1,11 +1,12 @@
 """Annotations of a kernel's parameters: od.Tensor[...], scalar dtypes, od.constexpr."""
 
 from __future__ import annotations
+import __future__
 
 import inspect
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 from opdsl.ir.types import DType, bool_, f32, i64
 from opdsl.support.errors import AnnotationError, Misuse, OpdslError
@@ -164,13 +165,28 @@ def _parameter(name: str, annotation: object, default: object) -> Parameter:
     return Parameter(name, annotation, default)
 
 
+def _annotations(function: FunctionType) -> dict[str, object]:
+    """What each parameter's annotation stands for. A string that names the dtype of a tensor is that, whatever the module
+    calls by the name; where annotations are evaluated late, `T` and "T" differ by the quotes."""
+    found: dict[str, object] = {n: p.annotation for n, p in inspect.signature(function).parameters.items()}
+    if function.__code__.co_flags & __future__.annotations.compiler_flag:
+        found = {name: _evaluated(name, annotation, function) for name, annotation in found.items()}
+    variables = {a.dtype for a in found.values() if isinstance(a, TensorAnnotation)}
+    for name, annotation in found.items():
+        if isinstance(annotation, str) and annotation not in variables:
+            annotation = _evaluated(name, annotation, function)
+        found[name] = annotation.__name__ if isinstance(annotation, TypeVar) else annotation
+    return found
+
+
 def read_signature(function: FunctionType) -> Signature:
     """The parameters of a kernel function. Raises BadParameter."""
     parameters: list[Parameter] = []
     constexprs: list[str] = []
     defaults: dict[str, Any] = {}
+    annotations = _annotations(function)
     for name, parameter in inspect.signature(function).parameters.items():
-        annotation = _evaluated(name, parameter.annotation, function)
+        annotation = annotations[name]
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise BadParameter(name, f"a kernel takes no *{name}", "name each parameter")
         if parameter.kind is not parameter.KEYWORD_ONLY:

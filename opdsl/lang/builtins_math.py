@@ -164,9 +164,15 @@ def cdiv(a: Any, b: Any) -> Any:
         return -(-a // b)
     if not context.is_compiling():
         raise TypeError("cdiv takes integers")
-    if isinstance(a, Scalar | Tile) and a.dtype.kind == "uint":
-        return binary("floordiv", binary("add", a, binary("sub", b, 1) if isinstance(b, Scalar | Tile) else b - 1), b)
-    return binary("mul", binary("floordiv", binary("mul", a, -1) if isinstance(a, Scalar | Tile) else -a, b), -1)
+    quotient = binary("floordiv", a, b)
+    assert isinstance(quotient, Scalar | Tile)
+    if quotient.dtype.is_float:
+        return binary("mul", binary("floordiv", binary("mul", a, -1.0), b), -1.0)
+    # One more where something is left, so that nothing wraps; 0 where b is 0, as for all integer divisions.
+    left = compare("ne", binary("mul", quotient, b), a)
+    if not is_number(b):
+        left = binary("and", left, compare("ne", b, 0))
+    return binary("add", quotient, cast_operand(left, quotient.dtype))
 
 
 cdiv.opdsl_builtin = "cdiv"  # type: ignore[attr-defined]

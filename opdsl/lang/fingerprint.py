@@ -249,8 +249,8 @@ class _Walk:
 
 def _opdsl_place(name: str) -> tuple[str, str] | None:
     """Where a name that the package loads on first use comes from."""
-    places: Mapping[str, tuple[str, str]] = vars(sys.modules["opdsl"])["_PLACES"]
-    return places.get(name)
+    place: tuple[str, str] | None = vars(sys.modules["opdsl"])["_place"](name)
+    return place
 
 
 def _is_of(module: ModuleType, value: Any) -> bool:

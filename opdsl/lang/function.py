@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, NoReturn
 
-from opdsl.lang.source import FunctionSource
+from opdsl.lang.source import FunctionSource, importable_name
 from opdsl.support.errors import UsageError, article_of
 
 
@@ -25,6 +25,16 @@ class Function:
             f"{self.__name__} is an @od.function: it can be called only inside an @od.kernel or @od.function",
             "write a kernel that calls it on tiles",
         )
+
+    def __reduce__(self) -> str:
+        """Pickled by reference, as functions are: its module and its name there."""
+        return importable_name(self, self.function, "the od.function")
+
+    def __copy__(self) -> Function:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Function:
+        return self
 
     def __repr__(self) -> str:
         return f"<opdsl function {self.__name__}>"

@@ -14,7 +14,7 @@ from opdsl.ir.core import Kernel as IrKernel
 from opdsl.ir.types import DTYPES, DType
 from opdsl.lang.annotations import BadParameter, Signature, read_signature
 from opdsl.lang.config import BadConfig, Config, read_configs
-from opdsl.lang.source import FunctionSource
+from opdsl.lang.source import FunctionSource, importable_name
 from opdsl.support.errors import (
     ArgumentError,
     CompileError,
@@ -37,12 +37,36 @@ def plain(value: Any) -> Any:
 
 
 def constexpr_key(value: Any) -> Hashable:
-    """A key that tells 1, 1.0 and True apart, and 0.0 and -0.0."""
-    if isinstance(value, float):
-        return (float, repr(value))
+    """A key that tells apart what compares equal but is not the same: 1, 1.0 and True, 0.0 and -0.0, equal tuples of two
+    classes, and all of these inside of tuples, frozensets, dataclasses and other objects that compare by their attributes.
+    """
+    kind: Any = type(value)
+    if isinstance(value, float | complex | range):
+        return (kind, repr(value))
     if isinstance(value, tuple):
-        return tuple(map(constexpr_key, value))
-    return (type(value), value)
+        return (kind, *map(constexpr_key, value), *_state(value))
+    if isinstance(value, frozenset):
+        return (kind, frozenset(map(constexpr_key, value)), *_state(value))
+    if kind in _EXACT or kind.__eq__ in _BY_IDENTITY:
+        return (kind, value)
+    return (kind, value, *_state(value))
+
+
+_EXACT = frozenset({bool, int, str, bytes, type(None), type(...), DType, FunctionType})
+_BY_IDENTITY = (object.__eq__, type.__eq__)
+
+
+def _state(value: Any) -> tuple[Hashable, ...]:
+    """An object's attributes with their keys, those in slots, too. What it says of itself stands for what C code holds."""
+    slots = [name for cls in type(value).__mro__ for name in _names_of(vars(cls).get("__slots__", ()))]
+    attributes = {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
+    keys = tuple((name, constexpr_key(attributes[name])) for name in sorted(attributes))
+    return keys if keys or isinstance(value, tuple | frozenset) else (repr(value),)
+
+
+def _names_of(slots: str | Iterable[str]) -> tuple[str, ...]:
+    names = (slots,) if isinstance(slots, str) else tuple(slots)
+    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
 
 
 class Runner(Protocol):
@@ -97,6 +121,16 @@ class Kernel:
 
     def __repr__(self) -> str:
         return f"<opdsl kernel {self.name}>"
+
+    def __reduce__(self) -> str:
+        """Pickled by reference, as functions are: its module and its name there."""
+        return importable_name(self, self.function, "the kernel")
+
+    def __copy__(self) -> Kernel:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Kernel:
+        return self
 
     def _parameter_node(self, name: str) -> ast.AST:
         node = self.source.node

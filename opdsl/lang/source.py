@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import linecache
+import sys
 from types import FunctionType
 
 from opdsl.support.errors import UsageError
@@ -18,6 +19,19 @@ def _parse(file: str, text: str) -> ast.Module:
     return ast.parse(text, filename=file)
 
 
+def importable_name(value: object, function: FunctionType, what: str) -> str:
+    """The name under which other processes find a kernel or function in its module. Raises UsageError."""
+    found: object = sys.modules.get(function.__module__)
+    for part in function.__qualname__.split("."):
+        found = getattr(found, part, None)
+    if found is not value:
+        raise UsageError(
+            f"{what} {function.__name__!r} cannot be pickled: {function.__module__}.{function.__qualname__} is not it",
+            "define it at the top of a module, under a name of its own; it is pickled by that name",
+        )
+    return function.__qualname__
+
+
 def _span(node: ast.AST | list[ast.stmt]) -> tuple[int | None, ...]:
     """Where a node stands, as code objects tell it."""
     assert isinstance(node, ast.expr)
@@ -28,6 +42,12 @@ class FunctionSource:
     """A function's file as it was at decoration, and its node in that file's tree."""
 
     def __init__(self, function: FunctionType, what: str) -> None:
+        if hasattr(function, "__wrapped__"):
+            raise UsageError(
+                f"{what} {function.__name__!r} stands above another decorator, which wraps the function: what it wraps "
+                "cannot be seen",
+                f"make {what} the innermost decorator",
+            )
         code = function.__code__
         self.file = code.co_filename
         self.name = function.__name__

@@ -77,10 +77,14 @@ def _located(message: str, location: Location | None, line: str, notes: tuple[No
     return "\n".join(text)
 
 
+_CALLERS = ("functools", "copyreg", "copy")
+
+
 def call_site() -> tuple[Location | None, str]:
-    """The place in the user's code that is being run: the innermost frame that is not of this package's modules."""
+    """The place in the user's code that is being run: the innermost frame that is not of this package's modules, nor of
+    Python's that call them."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("opdsl."):
+    while frame is not None and (name := frame.f_globals.get("__name__", "")).startswith("opdsl.") | (name in _CALLERS):
         frame = frame.f_back
     if frame is None:
         return None, ""

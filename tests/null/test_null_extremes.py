@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.extremes import KERNELS, LOOPS, RANGES, check_range, check_start
+from support.integer_ends import check_ends
 
 
 @pytest.mark.parametrize("target", ["interp"])
@@ -16,3 +17,8 @@ def test_starts(name: str, target: str) -> None:
 @pytest.mark.parametrize("name", LOOPS)
 def test_ranges(name: str, target: str) -> None:
     check_range(name, target, RANGES)
+
+
+@pytest.mark.parametrize("target", ["interp"])
+def test_integer_ends(target: str) -> None:
+    check_ends(target)
