@@ -9,7 +9,7 @@ import numpy as np
 from opdsl.ir.core import Op
 from opdsl.ir.ops import OPS
 from opdsl.ir.semantics import elementwise
-from opdsl.ir.semantics.values import Array, convert, scalar
+from opdsl.ir.semantics.values import Array, Number, as_number, convert, scalar
 from opdsl.ir.types import DType, ScalarType
 
 _EXTRA = {
@@ -19,7 +19,6 @@ _EXTRA = {
     "cast": elementwise.cast,
 }
 
-Number = bool | int | float
 
 
 def evaluate(op: Op, values: Sequence[Number]) -> Number | None:
@@ -41,13 +40,6 @@ def evaluate(op: Op, values: Sequence[Number]) -> Number | None:
     if number != number or (op.name == "cast" and _out_of_range(values[0], op.result.type.dtype)):
         return None
     return number
-
-
-def as_number(value: Array, dtype: DType) -> Number:
-    """A 0-d array as a Python number, exactly."""
-    if dtype.is_float:
-        return float(value.astype(np.float64))
-    return bool(value) if dtype.is_bool else int(value)
 
 
 def _out_of_range(value: Number, dtype: DType) -> bool:

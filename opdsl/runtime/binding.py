@@ -188,7 +188,9 @@ def checked_scalars(kernel: Kernel, arguments: Sequence[Any]) -> list[Any]:
 
 def checked_scalar(kernel: Kernel, name: str, dtype: DType, given: Any) -> bool | int | float:
     """One scalar argument as a Python number of its parameter's type."""
-    value = given.item() if isinstance(given, np.generic) else given
+    value = given
+    if isinstance(given, np.generic) or (getattr(given, "shape", None) == () and hasattr(given, "item")):
+        value = given.item()  # NumPy's scalars, and arrays and tensors without dims
     if not isinstance(value, bool | int | float):
         from opdsl.lang.values import article
 

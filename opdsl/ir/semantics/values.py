@@ -11,6 +11,7 @@ from opdsl.ir import types as t
 from opdsl.ir.types import DType
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Number = bool | int | float
 
 NUMPY_DTYPES: dict[DType, np.dtype[Any]] = {
     t.f64: np.dtype(np.float64),
@@ -69,3 +70,16 @@ def scalar(value: bool | int | float, dtype: DType) -> Array:
     if dtype.is_bool:
         return np.array(bool(value))
     return convert(np.array(float(value), np.float64), dtype)
+
+
+def as_number(value: Array, dtype: DType) -> Number:
+    """A 0-d array as a Python number, exactly."""
+    if dtype.is_float:
+        return float(value.astype(np.float64))
+    return bool(value) if dtype.is_bool else int(value)
+
+
+def rounded_number(value: Number, dtype: DType) -> Number:
+    """A scalar argument as the Python number that it is in `dtype`: rounded, or wrapped."""
+    with np.errstate(all="ignore"):  # one that is too large becomes infinite
+        return as_number(scalar(value, dtype), dtype)

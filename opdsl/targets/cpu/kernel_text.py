@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from opdsl.ir.functions import ELEMENTARY
-from opdsl.ir.types import ScalarType, TensorType
+from opdsl.ir.types import ScalarType, TensorType, f16
 from opdsl.targets.cpu import arithmetic
 from opdsl.targets.cpu.code import REGISTER, STORAGE, Register
 from opdsl.targets.cpu.isa import entry_name
@@ -36,6 +36,8 @@ def declare_parameters(writer: Writer) -> list[str]:
             variable = writer.code.fresh(name)
             field_name = "f" if dtype.is_float else "i"
             text_ = f"{REGISTER[dtype]}(scalars[{scalars}].{field_name})"
+            if dtype == f16:  # rounded once, from the f64 that it comes as; bf16 and f8 go by f32, as their casts do
+                text_ = f"od::convert_odd(scalars[{scalars}].f)"
             if dtype.is_float:
                 text_ = arithmetic.wrapped(text_, dtype)
             lines.append(f"const {REGISTER[dtype]} {variable} = {text_};")

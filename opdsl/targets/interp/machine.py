@@ -39,7 +39,8 @@ class Machine:
                         self.sizes[dim] = size
                 self.values[parameter] = array
             else:
-                self.values[parameter] = scalar(argument, parameter.type.dtype)
+                with np.errstate(over="ignore"):  # an f16 that is too large is infinite
+                    self.values[parameter] = scalar(argument, parameter.type.dtype)
         # NumPy warns of what is defined here: overflow, division by zero, casts out of range.
         with np.errstate(all="ignore"):
             self.execute(self.kernel.body)

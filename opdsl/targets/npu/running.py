@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from opdsl.ir.semantics.values import rounded_number
 from opdsl.ir.types import DType, TensorType
 from opdsl.npu.emulator import NpuRunError, Result, run
 from opdsl.npu.program import Program
@@ -49,8 +48,7 @@ def split_arguments(runnable: Runnable, arguments: Sequence[Argument]) -> tuple[
         if dtype is None:
             arrays.append(argument)
         elif dtype.is_float:
-            number: int | float = float(np.asarray(argument, np.float64))
-            scalars[name] = float(np.float32(number)) if dtype.bits < 64 else number
+            scalars[name] = rounded_number(argument, dtype)
         else:
             whole = int(argument)
             scalars[name] = whole - (1 << 64) if whole >= 1 << 63 else whole

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opdsl.ir.core import Kernel
+from opdsl.ir.semantics.values import rounded_number
 from opdsl.ir.types import TensorType
 from opdsl.targets.triton.intervals import LARGEST_NARROW_DIM
 from opdsl.targets.triton.source import Launch, LaunchArgument, compile_sizes
@@ -33,6 +34,14 @@ def value_of(argument: LaunchArgument, values: Sequence[Any], report: Any) -> An
     if argument.kind == "pointer":
         return value.pointer
     return int(value) if isinstance(value, bool) else value
+
+
+def with_tensors(kernel: Kernel, arguments: Sequence[Any], tensor: Callable[[Any], Tensor]) -> list[Any]:
+    """A call's arguments, arrays as what `tensor` makes of them, scalars as the numbers that they are in their dtypes."""
+    return [
+        tensor(argument) if isinstance(parameter.type, TensorType) else rounded_number(argument, parameter.type.dtype)
+        for parameter, argument in zip(kernel.parameters, arguments, strict=True)
+    ]
 
 
 def tiles_function(launch: Launch) -> Callable[..., int]:

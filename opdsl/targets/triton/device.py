@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from opdsl.targets.base import Request
 from opdsl.targets.triton.arch import ARCHES, Arch
-from opdsl.targets.triton.arguments import Tensor, hints, tiles_function, value_of
+from opdsl.targets.triton.arguments import Tensor, hints, tiles_function, value_of, with_tensors
 from opdsl.targets.triton.buffers import NUMBER_SHIFT, Buffers
 from opdsl.targets.triton.compiler import Compiled, Module, compile_request
 from opdsl.targets.triton.errors import DeviceError
@@ -175,7 +175,7 @@ class DeviceExecutable:
 
         buffers = Buffers([a for a in arguments if isinstance(a, np.ndarray)])
         copies = [torch.frombuffer(data, dtype=torch.uint8).to(f"cuda:{device}") for data in buffers.data]
-        values = [_moved(buffers.tensor(a), copies) if isinstance(a, np.ndarray) else a for a in arguments]
+        values = with_tensors(kernel, arguments, lambda array: _moved(buffers.tensor(array), copies))
         aligned, bits = hints(kernel, values, request.options)
         key = (aligned, bits)
         if key not in self._loaded:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from opdsl.support.child import start_module
 from opdsl.targets.base import Request
 from opdsl.targets.triton.arch import ARCHES, DEFAULT_ARCH
-from opdsl.targets.triton.arguments import Aligned, hints, value_of
+from opdsl.targets.triton.arguments import Aligned, hints, value_of, with_tensors
 from opdsl.targets.triton.buffers import Buffers
 from opdsl.targets.triton.errors import INSTALL, InterpreterFailure, TritonMissingError
 from opdsl.targets.triton.generate import generate
@@ -54,7 +54,7 @@ class InterpretedExecutable:
 
     def __call__(self, arguments: Sequence[NDArray[Any] | int | float | bool]) -> None:
         buffers = Buffers([a for a in arguments if isinstance(a, np.ndarray)])
-        values = [buffers.tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
+        values = with_tensors(self._kernel, arguments, buffers.tensor)
         aligned = None
         if self._request.options.get("descriptors"):
             aligned, _ = hints(self._kernel, values, self._request.options)

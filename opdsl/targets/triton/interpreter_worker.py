@@ -61,10 +61,11 @@ def _to_bf16(values: Any) -> Any:
 
 
 def _mend_interpreter() -> None:
-    """What Triton 3.9's interpreter gets wrong. Comparisons of scalars give handles that say i32: spread over a block,
-    they would be no masks. Casts between f32 and bf16 do not round to nearest
+    """What Triton 3.9's interpreter gets wrong. The variables of its loops are Python's ints. Comparisons of scalars give
+    handles that say i32: spread over a block, they would be no masks. Casts between f32 and bf16 do not round to nearest
     even, and take subnormal numbers for others."""
     import triton.language as tl
+    from triton.runtime import interpreter
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
     binary_op = InterpreterBuilder.binary_op
@@ -86,6 +87,13 @@ def _mend_interpreter() -> None:
         return source if have == want else cast(self, source, type)
 
     InterpreterBuilder.cast_impl = rounded
+    patch = interpreter._patch_lang_core
+
+    def with_range(language: Any, scope: Any) -> None:
+        patch(language, scope)
+        scope.set_attr(language, "range", lambda *bounds, **hints: _typed_range(*bounds))
+
+    interpreter._patch_lang_core = with_range
 
 
 class _Memory:
@@ -140,14 +148,16 @@ def serve(request: dict[str, Any], data: Sequence[bytearray]) -> list[int]:
 
 
 def _typed_range(*bounds: Any) -> Iterator[Any]:
-    """Python's range, whose variable is an i64 scalar where a bound is, as in compiled code. The interpreter's own is a
-    Python int, which takes the type of what it meets."""
+    """Python's range, whose variable is a scalar of i32, or of i64 where a bound is, as in compiled code. The interpreter's
+    own is a Python int, which takes the type of what it meets and cannot be cast."""
     import triton.language as tl
     from triton.runtime.interpreter import TensorHandle
 
-    wide = any(isinstance(bound, tl.tensor) and bound.dtype == tl.int64 for bound in bounds)
-    for value in range(*(int(b.handle.data.item()) if isinstance(b, tl.tensor) else int(b) for b in bounds)):
-        yield tl.tensor(TensorHandle(np.array([value], np.int64), tl.int64), tl.int64) if wide else value
+    numbers = [int(b.handle.data.item()) if isinstance(b, tl.tensor) else int(b) for b in bounds]
+    wide = any(isinstance(b, tl.tensor) and b.dtype == tl.int64 for b in bounds) or max(map(abs, numbers)) >= 1 << 31
+    type, dtype = (tl.int64, np.int64) if wide else (tl.int32, np.int32)
+    for value in range(*numbers):
+        yield tl.tensor(TensorHandle(np.array([value], dtype), type), type)
 
 
 def _use_library(function: Any, library: Any) -> None:
