@@ -32,6 +32,14 @@ def loaded(dtype: DType, address: str) -> str:
     return f"bool(od::load1({address}))" if dtype.is_bool else f"od::load1({address})"
 
 
+def dim_name(symbol: str) -> str:
+    """The constant that holds a dim's size; another one for each symbol. Names from `Code.fresh` end in a number."""
+    stem, plain = "dim", symbol
+    if not symbol.isascii():
+        stem, plain = "dimu", "".join(c if c.isascii() and c != "u" else f"u{ord(c):x}_" for c in symbol)
+    return f"{stem}ension_{plain}_" if plain[-1].isdigit() else f"{stem}_{plain}"
+
+
 @dataclass(frozen=True)
 class Register:
     """A computed value: C++ text that may be repeated freely. `level` is the depth of the scope that it stands in.

@@ -59,5 +59,5 @@ def chosen(option: str = "") -> Isa:
 
 
 def entry_name(kernel: str) -> str:
-    """The C symbol of a kernel."""
-    return f"opdsl_{kernel}"
+    """The C symbol of a kernel: no name that the kernel may have makes it one of simd/abi.h."""
+    return f"opdsl_kernel_{kernel}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from opdsl.ir.functions import ELEMENTARY
 from opdsl.ir.types import ScalarType, TensorType, f16
 from opdsl.targets.cpu import arithmetic
-from opdsl.targets.cpu.code import REGISTER, STORAGE, Register
+from opdsl.targets.cpu.code import REGISTER, STORAGE, Register, dim_name
 from opdsl.targets.cpu.isa import entry_name
 from opdsl.targets.cpu.tables import TensorText
 from opdsl.targets.cpu.writer import Writer
@@ -29,7 +29,7 @@ def declare_parameters(writer: Writer) -> list[str]:
             for size, dim in zip(text.sizes, value.type.dims, strict=True):
                 if isinstance(dim, str) and dim not in named:
                     named.add(dim)
-                    lines.append(f"const od::i64 dim_{dim} = {size};")
+                    lines.append(f"const od::i64 {dim_name(dim)} = {size};")
         else:
             assert isinstance(value.type, ScalarType)
             dtype = value.type.dtype

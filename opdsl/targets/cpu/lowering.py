@@ -7,7 +7,7 @@ from opdsl.ir.core import Op, Region, Value
 from opdsl.ir.types import i64, shape_of
 from opdsl.targets.base import Request
 from opdsl.targets.cpu import arithmetic, transposition, whole_tiles
-from opdsl.targets.cpu.code import Register
+from opdsl.targets.cpu.code import Register, dim_name
 from opdsl.targets.cpu.control import ControlFlow
 from opdsl.targets.cpu.dot_plans import Plans
 from opdsl.targets.cpu.dots import Dots
@@ -100,7 +100,7 @@ class Lowering:
             dtype = result.type.dtype
             scalars[result] = Register(arithmetic.literal(op.attributes["value"], dtype), dtype, False, 0)
         elif op.name == "dim":
-            scalars[result] = Register(f"dim_{op.attributes['symbol']}", i64, False, 0)
+            scalars[result] = Register(dim_name(op.attributes["symbol"]), i64, False, 0)
         elif op.name == "copy_in":
             self.writer.flush()
             scalars[result] = self.writer.expressions.load_scalar(op)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import keyword
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from opdsl.support.location import Location, Source
+from opdsl.targets.triton.names import TAKEN, unique
 
 WIDTH = 112
 INDENT = "    "
-RESERVED = frozenset({*keyword.kwlist, *dir(builtins), "tl", "triton", "libdevice"})
+RESERVED = TAKEN | frozenset(dir(builtins))
 
 
 @dataclass
@@ -40,14 +40,7 @@ class Code:
 
     def fresh(self, hint: str) -> str:
         """A Python name that is not taken."""
-        stem = "".join(c if c.isalnum() and c.isascii() else "_" for c in hint) or "value"
-        stem = stem if not stem[0].isdigit() else f"v{stem}"
-        name, number = stem, 1
-        while name in self._taken:
-            number += 1
-            name = f"{stem}_{number}"
-        self._taken.add(name)
-        return name
+        return unique(hint, self._taken)
 
     def line(self, text: str, level: int | None = None) -> None:
         scope = self.scopes[-1] if level is None else self.scopes[level - 1]

@@ -279,5 +279,6 @@ def check(w: Writer, op: Op) -> None:
         good = w.make(f"tl.min({w.to(good, i32).text}) != 0", [good], bool_, shape=(), binding=1)
     elif good.is_literal:
         good = w.typed(good)
-    place = "failures" if number == 0 else f"failures + {number}"
+    failures = w.facts.names.failures
+    place = failures if number == 0 else f"{failures} + {number}"
     w.code.line(f"tl.store({place}, 1, mask=~{good.inside(UNARY)})")

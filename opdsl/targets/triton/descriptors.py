@@ -87,7 +87,8 @@ def _has_engine(w: Writer) -> bool:
 def _describable(w: Writer, tensor: Value) -> bool:
     """Whether the tensor's address and strides are as descriptors need them (`arguments.hints`)."""
     known = w.options.aligned
-    return known is None or (w.facts.parameter(tensor), "descriptor", -1) in known
+    name = w.kernel.parameter_names[w.kernel.parameters.index(tensor)]
+    return known is None or (name, "descriptor", -1) in known
 
 
 def _feeds_product(w: Writer, tile: Value) -> bool:

@@ -78,7 +78,7 @@ def generate(request: Request, arch: Arch, record: dict[str, str] | None = None)
     sections = split(kernel, shared)
     functions, launches = [], []
     for number, section in enumerate(sections):
-        name = kernel.name if len(sections) == 1 else f"{kernel.name}_{number + 1}"
+        name = facts.names.function if len(sections) == 1 else f"{facts.names.function}_{number + 1}"
         text, launch = _Function(facts, section, name).write()
         functions.append(text)
         launches.append(launch)
@@ -103,12 +103,7 @@ class _Function:
         self.facts = facts
         self.section = section
         self.name = name
-        taken = {name, "failures", *facts.kernel.parameter_names}
-        for parameter, value in zip(facts.kernel.parameter_names, facts.kernel.parameters, strict=True):
-            if isinstance(value.type, TensorType):
-                taken |= {dim for dim in value.type.dims if isinstance(dim, str)}
-                taken |= {f"{parameter}_stride{axis}" for axis in range(len(value.type.dims))}
-        self.w = Writer(facts, frozenset(taken))
+        self.w = Writer(facts, frozenset({name, *facts.names.taken}))
         self.persistent = False
         self.programs = "1"
 
@@ -156,12 +151,13 @@ class _Function:
         w, kernel = self.w, self.facts.kernel
         found: list[LaunchArgument] = []
         index = "i32" if self.facts.options.index_bits == 32 else "i64"
-        for place, (name, value) in enumerate(zip(kernel.parameter_names, kernel.parameters, strict=True)):
+        names = self.facts.names
+        for place, value in enumerate(kernel.parameters):
             if value not in w.used:
                 continue
-            dtype = value.type.dtype
+            dtype, name = value.type.dtype, names.parameters[value]
             if isinstance(value.type, TensorType):
-                aligned = self._aligned(name, -1)
+                aligned = self._aligned(kernel.parameter_names[place], -1)
                 found.append(LaunchArgument(name, "pointer", f"*{SIGNATURE_NAMES[dtype]}", place, aligned=aligned))
             else:
                 type = "i32" if dtype.is_bool else "fp32" if dtype in F8 else SIGNATURE_NAMES[dtype]
@@ -169,15 +165,14 @@ class _Function:
         for symbol in w.dims:
             place, axis = self._first_use(symbol)
             aligned = self._aligned(kernel.parameter_names[place], axis, "dim")
-            found.append(LaunchArgument(symbol, "dim", index, place, axis, aligned))
+            found.append(LaunchArgument(names.dims[symbol], "dim", index, place, axis, aligned))
         strides = sorted(w.strides, key=lambda pair: (kernel.parameters.index(pair[0]), pair[1]))
         for tensor, axis in strides:
             place = kernel.parameters.index(tensor)
-            name = kernel.parameter_names[place]
-            aligned = self._aligned(name, axis, "stride")
-            found.append(LaunchArgument(f"{name}_stride{axis}", "stride", index, place, axis, aligned))
+            aligned = self._aligned(kernel.parameter_names[place], axis, "stride")
+            found.append(LaunchArgument(names.strides[(tensor, axis)], "stride", index, place, axis, aligned))
         if w.asserts:
-            found.append(LaunchArgument("failures", "report", "*i32", aligned=True))
+            found.append(LaunchArgument(names.failures, "report", "*i32", aligned=True))
         return found
 
     def _aligned(self, parameter: str, axis: int, kind: str = "pointer") -> bool:
@@ -329,7 +324,7 @@ class _Function:
         if op is None:
             if value in kernel.parameters and value.type.dtype.is_integer:
                 self.w.used[value] = None
-                return kernel.parameter_names[kernel.parameters.index(value)]
+                return self.facts.names.parameters[value]
             return None
         if op.name == "constant":
             return str(int(op.attributes["value"]))

@@ -30,6 +30,7 @@ from opdsl.targets.triton.expression import (
     type_name,
 )
 from opdsl.targets.triton.intervals import Interval, Intervals, is_narrow
+from opdsl.targets.triton.names import ArgumentNames
 from opdsl.targets.triton.padding import Padding
 
 INLINE_WIDTH = 72  # characters of an expression that is still put into its user
@@ -77,8 +78,11 @@ class Facts:
     helpers: set[str] = field(default_factory=set)
     uses_libdevice: bool = False
 
+    def __post_init__(self) -> None:
+        self.names = ArgumentNames(self.kernel)
+
     def parameter(self, tensor: Value) -> str:
-        return self.kernel.parameter_names[self.kernel.parameters.index(tensor)]
+        return self.names.parameters[tensor]
 
 
 def gather_users(kernel: Kernel) -> tuple[dict[Value, list[tuple[Op, Region]]], dict[Value, Region]]:
@@ -148,7 +152,7 @@ class Writer:
         if isinstance(size, int):
             return literal(size, i64)
         self.dims[size] = None
-        return Expression(size, (), self.index_dtype)
+        return Expression(self.facts.names.dims[size], (), self.index_dtype)
 
     def unit_axis(self, tensor: Value) -> int | None:
         """The axis whose stride is one element."""
@@ -160,7 +164,7 @@ class Writer:
 
     def stride_name(self, tensor: Value, axis: int) -> str:
         self.strides[(tensor, axis)] = None
-        return f"{self.facts.parameter(tensor)}_stride{axis}"
+        return self.facts.names.strides[(tensor, axis)]
 
     # --- values ------------------------------------------------------------------------------------------------------
 
