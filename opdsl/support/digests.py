@@ -19,7 +19,9 @@ from opdsl.support.paths import include_directory, simd_headers
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _FRONT_END = ("lang", "ir", "ir/semantics", "support")
-_GENERATOR = ("targets/cpu", "passes", "analysis")
+# What every generator stands on, the semantics of ops with it: constants are folded by them.
+_SHARED = ("ir", "ir/semantics", "support", "analysis", "passes", "targets")
+_GENERATOR = (*_SHARED, "targets/cpu")
 # A file changed as lately before it was loaded may have been changed again: clocks of file systems tick.
 _TICK_SECONDS = 0.05
 
@@ -47,7 +49,7 @@ def _stamp() -> tuple[str, float]:
     """The stamp of all files, and when the last of them changed."""
     lines = []
     latest = 0.0
-    for root in (*(_PACKAGE / folder for folder in (*_FRONT_END, *_GENERATOR)), include_directory() / "simd"):
+    for root in (*(_PACKAGE / folder for folder in {*_FRONT_END, *_GENERATOR}), include_directory() / "simd"):
         for path, status in _files(str(root)):
             lines.append(f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}")
             latest = max(latest, status.st_ctime)
@@ -85,4 +87,13 @@ def digest_of_files(files: Iterable[Path]) -> str:
 
 
 def _of_modules(folders: tuple[str, ...]) -> str:
-    return digest_of_files(path for folder in folders for path in sorted((_PACKAGE / folder).glob("*.py")))
+    return digest_of_files(_modules(folders))
+
+
+def _modules(folders: Iterable[str]) -> Iterator[Path]:
+    return (path for folder in folders for path in sorted((_PACKAGE / folder).glob("*.py")))
+
+
+def generator_digest(*folders: str) -> str:
+    """The digest of what makes code from IR in these folders of the package, and of all that it stands on."""
+    return digest_of_files(_modules((*_SHARED, *folders)))

@@ -11,7 +11,7 @@ from opdsl import _npu_order
 from opdsl.ir.core import Kernel, walk
 from opdsl.npu.chip import Chip
 from opdsl.support.cache import default_cache
-from opdsl.support.digests import digest_of_files
+from opdsl.support.digests import digest_of_files, generator_digest
 from opdsl.support.location import Source
 from opdsl.targets.base import Request
 from opdsl.targets.npu.program_text import dump, load
@@ -19,17 +19,6 @@ from opdsl.targets.npu.running import Runnable
 
 FILE = "program.json"
 _PACKAGE = Path(__file__).resolve().parents[2]
-_COMPILER = (
-    "ir/*.py",
-    "ir/semantics/*.py",
-    "analysis/*.py",
-    "passes/*.py",
-    "npu/*.py",
-    "npu/chips/*.toml",
-    "targets/npu/*.py",
-)
-
-
 def load_or_compile(request: Request, chip: Chip) -> Runnable:
     """The program from the cache, or compiled and kept there. Raises what `compile_kernel` does."""
     source = request.kernel.source
@@ -68,5 +57,5 @@ def _places(kernel: Kernel) -> str:
 @functools.cache
 def _compiler() -> str:
     """A digest of all that makes a program of a kernel, and of the chips."""
-    files = [path for pattern in _COMPILER for path in sorted(_PACKAGE.glob(pattern))]
-    return digest_of_files([*files, Path(str(_npu_order.__file__))])
+    chips = sorted(_PACKAGE.glob("npu/chips/*.toml"))
+    return generator_digest("npu", "targets/npu") + digest_of_files([*chips, Path(str(_npu_order.__file__))])

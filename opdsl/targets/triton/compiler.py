@@ -9,6 +9,7 @@ compiled.modules[0].metadata       what Triton says of it: "name", "shared", "nu
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import tempfile
@@ -20,6 +21,7 @@ from typing import Any
 
 from opdsl.ir.printer import print_kernel
 from opdsl.support.cache import default_cache
+from opdsl.support.digests import generator_digest
 from opdsl.support.errors import CompileError, OpdslError
 from opdsl.support.location import Location
 from opdsl.targets.base import Request
@@ -85,7 +87,7 @@ def compile_request(request: Request, arch: Arch, *, exact: bool = True) -> Comp
         "may_alias": repr(request.may_alias),
         "options": repr(sorted((name, _plain(value)) for name, value in request.options.items())),
         "toolchain": toolchain.fingerprint(),
-        "generator": generator_digest(),
+        "generator": generator(),
     }
     directory = default_cache().get_or_build(parts, lambda folder: _build(request, arch, folder))
     generated = _read(directory)
@@ -187,18 +189,7 @@ def _read(directory: Path) -> Generated:
     return Generated((directory / SOURCE).read_text(), launches, asserts)
 
 
-def generator_digest() -> str:
+@functools.cache
+def generator() -> str:
     """Changes whenever the generator does, so that a cached kernel is never an older generator's."""
-    global _digest
-    if _digest is None:
-        import hashlib
-
-        digest = hashlib.sha256()
-        root = Path(__file__).parent
-        for path in sorted([*root.glob("*.py"), *(root.parent.parent / "passes").glob("*.py")]):
-            digest.update(path.read_bytes())
-        _digest = digest.hexdigest()
-    return _digest
-
-
-_digest: str | None = None
+    return generator_digest("targets/triton")

@@ -11,9 +11,18 @@ import keyword
 from opdsl.ir.core import Kernel, Value
 from opdsl.ir.types import TensorType
 
-_C = ["auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "bool", "true", "false", "NULL", "asm", "main", "errno", "stdin", "stdout", "stderr"]
+_C = (
+    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
+    "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed",
+    "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "bool",
+    "true", "false", "NULL", "asm", "main", "errno", "stdin", "stdout", "stderr",
+)  # fmt: skip
 # What generated functions and the host's expressions of their grids call by name.
-_USED = ["tl", "triton", "libdevice", "range", "float", "int", "bool", "abs", "min", "max", "len", "sum", "print", "slice", "tuple", "list", "cdiv", "floordiv", "mod", "grid", "stream", "launch", "status", "device", "function", "arguments"]
+_USED = (
+    "tl", "triton", "libdevice", "range", "float", "int", "bool", "abs", "min", "max", "len", "sum", "print",
+    "slice", "tuple", "list", "cdiv", "floordiv", "mod", "grid", "stream", "launch", "status", "device",
+    "function", "arguments",
+)  # fmt: skip
 TAKEN = frozenset({*keyword.kwlist, *_C, *_USED})
 
 
