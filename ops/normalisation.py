@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from opdsl.ops import tiling
 from opdsl.ops.arguments import (
@@ -63,7 +62,11 @@ def norm_whole(
         t = od.cast(od.copy_in(x[m : m + BM, :]), dtype)
         if centre:
             t = t - od.sum(t, axis=1, keepdims=True) * (1.0 / N)
-        scale = od.rsqrt(od.sum(t * t, axis=1, keepdims=True) * (1.0 / N) + od.cast(eps, dtype))
+        square = od.sum(t * t, axis=1, keepdims=True) * (1.0 / N)
+        if centre:  # the mean was rounded: what is left of it is taken off, too (see spread_kernels)
+            left = od.sum(t, axis=1, keepdims=True) * (1.0 / N)
+            t, square = t - left, od.maximum(square - left * left, 0.0)
+        scale = od.rsqrt(square + od.cast(eps, dtype))
         od.copy_out(scaled(t * scale, weight, bias, 0, N, has_weight, has_bias, dtype), y[m : m + BM, :])
 
 
@@ -89,13 +92,16 @@ def norm_pieces(
             for n in od.pipelined(range(0, N, BN), depth=2):
                 mean += od.sum(od.cast(od.copy_in(x[m, n : n + BN]), dtype), axis=0, keepdims=True)
             mean = mean / od.cast(N, dtype)
-        squares = od.zeros((1,), dtype)
+        sums, squares = od.zeros((1,), dtype), od.zeros((1,), dtype)
         for n in od.pipelined(range(0, N, BN), depth=2):
-            t = od.cast(od.copy_in(x[m, n : n + BN]), dtype) - mean
-            squares += od.sum(od.where(n + od.arange(BN) < N, t * t, 0.0), axis=0, keepdims=True)
-        scale = od.rsqrt(squares / od.cast(N, dtype) + od.cast(eps, dtype))
+            t = od.where(n + od.arange(BN) < N, od.cast(od.copy_in(x[m, n : n + BN]), dtype) - mean, 0.0)
+            squares += od.sum(t * t, axis=0, keepdims=True)
+            if centre:
+                sums += od.sum(t, axis=0, keepdims=True)
+        left = sums / od.cast(N, dtype)
+        scale = od.rsqrt(od.maximum(squares / od.cast(N, dtype) - left * left, 0.0) + od.cast(eps, dtype))
         for n in od.pipelined(range(0, N, BN), depth=2):
-            t = (od.cast(od.copy_in(x[m, n : n + BN]), dtype) - mean) * scale
+            t = (od.cast(od.copy_in(x[m, n : n + BN]), dtype) - mean - left) * scale
             od.copy_out(scaled(t, weight, bias, n, BN, has_weight, has_bias, dtype), y[m, n : n + BN])
 
 
@@ -222,5 +228,7 @@ def rms_norm(
     """x / sqrt(mean(x * x) + eps) * weight over the trailing dims; eps is the dtype's epsilon if not given."""
     if eps is None:
         dtype = as_array("rms_norm", "x", x).dtype
+        import ml_dtypes  # takes a second to load on some machines
+
         eps = float(ml_dtypes.finfo(dtype).eps) if dtype.kind in "fV" else 0.0
     return _norm("rms_norm", x, normalized_shape, weight, None, check_number("rms_norm", "eps", eps), out, target)

@@ -227,11 +227,6 @@ def deviation_of(total, count):
 
 
 @od.function
-def squared_distance(t, s, inside):
-    return od.where(inside, (t - s) * (t - s), 0.0)
-
-
-@od.function
 def finite(s):
     """Beside an infinite maximum the others do not count: what is taken off them is 0."""
     return od.where(od.abs(s) == od.inf, 0.0, s)
@@ -245,16 +240,6 @@ def exp_of_distance(t, s, inside):
 @od.function
 def total_about(total, s, count):
     return total
-
-
-@od.function
-def mean_about(total, s, count):
-    return total / od.cast(count, total.dtype)
-
-
-@od.function
-def deviation_about(total, s, count):
-    return od.sqrt(total / od.cast(count, total.dtype))
 
 
 @od.function

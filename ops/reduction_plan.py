@@ -102,7 +102,7 @@ def reduce(
         call = FastCall(kernel, **constexprs, after=after)
         run(kernel, (view.array, view.with_parts(out), count), target, **call.constexprs)
         return call, None
-    parts = _parts(view, dtype)
+    parts = parts_of(view, dtype)
     first = FastCall(kernel, **constexprs, after=kernels.total_of)
     run(kernel, (view.array, parts, count), target, **first.constexprs)
     rest = View(parts, view.along_rows)
@@ -128,7 +128,7 @@ def sum_about(
     if view.length <= view.chunk:
         run(kernel, (view.array, centre, view.with_parts(out), count), target, after=after, **constexprs)
         return
-    parts, zero = _parts(view, dtype), empty(view.kept, numpy_dtype(dtype))
+    parts, zero = parts_of(view, dtype), empty(view.kept, numpy_dtype(dtype))
     run(kernel, (view.array, centre, parts, count), target, after=kernels.total_about, **constexprs)
     reduce(View(parts, view.along_rows), zero, count, target, kind="sum", identity=0, dtype=dtype)
     finish = View(zero[:, :, None], True)
@@ -145,7 +145,8 @@ def sum_about(
     )
 
 
-def _parts(view: View, dtype: DType) -> Array:
+def parts_of(view: View, dtype: DType) -> Array:
+    """Memory for the result of each chunk."""
     pieces, (outer, kept) = -(-view.length // view.chunk), view.kept
     return empty((outer, kept, pieces) if view.along_rows else (outer, pieces, kept), numpy_dtype(dtype))
 

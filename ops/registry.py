@@ -12,6 +12,7 @@ from opdsl.ops import (
     forms,
     reduction_kernels,
     references,
+    spread_kernels,
 )
 from opdsl.ops.arguments import Array
 
@@ -253,6 +254,7 @@ def _reduction_calls(*axes: Any, draw: Draw = normal) -> Callable[[Generator, np
 
 _ROWS = (reduction_kernels.reduce_rows, reduction_kernels.reduce_columns)
 _ABOUT = (*_ROWS, reduction_kernels.sum_rows_about, reduction_kernels.sum_columns_about)
+_SPREAD = (*_ROWS, spread_kernels.spread_rows, spread_kernels.spread_columns, spread_kernels.variance)
 for _name, _reference in (
     ("sum", references.sum),
     ("mean", np.mean),
@@ -280,7 +282,7 @@ for _name, _reference in (("var", np.var), ("std", np.std), ("logsumexp", refere
             _name,
             "reduction",
             getattr(ops, _name),
-            _ABOUT,
+            _ABOUT if _name == "logsumexp" else _SPREAD,
             _reference,
             _reduction_calls(None, 0, 1),
             lambda c: 4 * c.arrays()[0].size,

@@ -1,6 +1,7 @@
 """Variance, standard deviation and log-sum-exp over any axes: `var(x, axis=None, *, correction=0, keepdims=False, ...)`.
 
-Two passes: the mean (or the maximum) first, then the sum of what the elements are beside it. Floats keep their dtype
+Two passes: the mean (or the maximum) first, then sums of what the elements are beside it; a variance is corrected for
+the rounding of its mean (`spread_kernels`). Floats keep their dtype
 (narrow ones are computed in f32), integers give f32. Without elements var and std are NaN and logsumexp is -inf. Source:
 the array API standard; torch.logsumexp.
 """
@@ -11,14 +12,14 @@ from typing import Any
 
 from opdsl.ops import reduction_kernels as kernels
 from opdsl.ops.arguments import empty, numpy_dtype, to_float
+from opdsl.ops.launching import run
 from opdsl.ops.pointwise import check_number
-from opdsl.ops.reduction_plan import accumulator, checked, reduce, sum_about, view_of
-
-from opdsl.lang.function import Function
+from opdsl.ops.reduction_plan import View, accumulator, checked, parts_of, reduce, sum_about, view_of
+from opdsl.ops.spread_kernels import spread_columns, spread_rows, variance
 
 
 def _spread(
-    name: str, x: Any, axis: Any, correction: Any, keepdims: bool, out: Any, target: str | None, after: Function
+    name: str, x: Any, axis: Any, correction: Any, keepdims: bool, out: Any, target: str | None, root: bool
 ) -> Any:
     lost = check_number(name, "correction", correction)
     call = checked(name, x, axis, keepdims, out, to_float)
@@ -28,8 +29,16 @@ def _spread(
     view, count = view_of(call.array, call.axes), float(call.count)
     centre, written = empty(view.kept, numpy_dtype(dtype)), call.target(view)
     reduce(view, centre, count, target, kind="sum", identity=0, dtype=dtype, after=kernels.mean_of)
-    divisor = max(count - lost, 0.0)
-    sum_about(view, centre, written, divisor, target, before=kernels.squared_distance, pad=0, dtype=dtype, after=after)
+    sums, squares = parts_of(view, dtype), parts_of(view, dtype)
+    kernel = spread_rows if view.along_rows else spread_columns
+    run(kernel, (view.array, centre, sums, squares), target, dtype=dtype, **view.tile, CHUNK=view.chunk)
+    if sums.size != centre.size:
+        whole = empty(view.kept, centre.dtype), empty(view.kept, centre.dtype)
+        for parts, total in zip((sums, squares), whole, strict=True):
+            reduce(View(parts, view.along_rows), total, count, target, kind="sum", identity=0, dtype=dtype)
+        sums, squares = whole
+    flat = (sums.reshape(-1), squares.reshape(-1), written.reshape(-1))
+    run(variance, (*flat, count, max(count - lost, 0.0)), target, root=root)
     return call.finish(written)
 
 
@@ -43,7 +52,7 @@ def var(
     target: str | None = None,
 ) -> Any:
     """The mean squared distance from the mean; divided by the number of elements less the correction."""
-    return _spread("var", x, axis, correction, keepdims, out, target, kernels.mean_about)
+    return _spread("var", x, axis, correction, keepdims, out, target, False)
 
 
 def std(
@@ -56,7 +65,7 @@ def std(
     target: str | None = None,
 ) -> Any:
     """The square root of the variance."""
-    return _spread("std", x, axis, correction, keepdims, out, target, kernels.deviation_about)
+    return _spread("std", x, axis, correction, keepdims, out, target, True)
 
 
 def logsumexp(x: Any, axis: Any = None, *, keepdims: bool = False, out: Any = None, target: str | None = None) -> Any:
