@@ -81,6 +81,10 @@ def _place(name: str) -> tuple[str, str] | None:
 def __getattr__(name: str) -> _Any:
     if name == "__all__":
         return _names()
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("opdsl")
     place = _place(name)
     if place is None:
         message = f"module 'opdsl' has no attribute {name!r}"

@@ -171,3 +171,13 @@ __all__ = [
     "var",
     "where",
 ]
+
+
+def __getattr__(name: str) -> object:
+    message = f"there is no operator {name!r} in opdsl.ops"
+    if name.startswith("_"):
+        raise AttributeError(message)
+    from opdsl.support.errors import suggestion
+
+    help = suggestion(name, __all__)
+    raise AttributeError(f"{message}; {help}" if help else f"{message}; docs/operators.md lists them")

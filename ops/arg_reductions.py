@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from opdsl.ops.arguments import argument_error, shape_error
+from opdsl.ops.arguments import argument_error, either, shape_error
 from opdsl.ops.launching import run
 from opdsl.ops.reduction_kernels import arg_columns, arg_rows
 from opdsl.ops.reduction_plan import checked, extreme, view_of
@@ -40,11 +40,19 @@ def _place(name: str, kind: str, x: Any, axis: Any, keepdims: bool, out: Any, ta
     return call.finish(written)
 
 
-def argmax(x: Any, axis: Any = None, *, keepdims: bool = False, out: Any = None, target: str | None = None) -> Any:
+def argmax(
+    x: Any, axis: Any = None, *, dim: Any = None, keepdims: bool = False, out: Any = None, target: str | None = None
+) -> Any:
     """The index of the greatest element."""
+    if dim is not None:
+        axis = either("argmax", axis, None, dim)
     return _place("argmax", "max", x, axis, keepdims, out, target)
 
 
-def argmin(x: Any, axis: Any = None, *, keepdims: bool = False, out: Any = None, target: str | None = None) -> Any:
+def argmin(
+    x: Any, axis: Any = None, *, dim: Any = None, keepdims: bool = False, out: Any = None, target: str | None = None
+) -> Any:
     """The index of the smallest element."""
+    if dim is not None:
+        axis = either("argmin", axis, None, dim)
     return _place("argmin", "min", x, axis, keepdims, out, target)

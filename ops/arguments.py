@@ -222,3 +222,10 @@ __all__ = [
     "through_arrays",
     "to_float",
 ]
+
+
+def either(name: str, axis: Any, default: Any, dim: Any) -> Any:
+    """`axis`, or what was given for it under PyTorch's name."""
+    if axis is not default and axis != default:
+        raise argument_error(name, f"both axis ({axis!r}) and dim ({dim!r}) are given", "they are the same: give one")
+    return dim

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from opdsl.ops.arguments import is_foreign, numpy_dtype, shape_error, through_arrays, to_float
+from opdsl.ops.arguments import either, is_foreign, numpy_dtype, shape_error, through_arrays, to_float
 from opdsl.ops.launching import Known, KnownCalls
 from opdsl.ops.reduction_kernels import mean_of, total_of
 from opdsl.ops.reduction_plan import accumulator, checked, extreme, reduce, view_of
@@ -74,36 +74,64 @@ def _reduction(
     return call.finish(written)
 
 
-def sum(x: Any, axis: Any = None, *, keepdims: bool = False, out: Any = None, target: str | None = None) -> Any:
+def sum(
+    x: Any, axis: Any = None, *, dim: Any = None, keepdims: bool = False, out: Any = None, target: str | None = None
+) -> Any:
     """The sum over the axes."""
+    if dim is not None:
+        axis = either("sum", axis, None, dim)
     return _reduction("sum", "sum", x, axis, keepdims, out, target)
 
 
-def prod(x: Any, axis: Any = None, *, keepdims: bool = False, out: Any = None, target: str | None = None) -> Any:
+def prod(
+    x: Any, axis: Any = None, *, dim: Any = None, keepdims: bool = False, out: Any = None, target: str | None = None
+) -> Any:
     """The product over the axes."""
+    if dim is not None:
+        axis = either("prod", axis, None, dim)
     return _reduction("prod", "prod", x, axis, keepdims, out, target)
 
 
-def mean(x: Any, axis: Any = None, *, keepdims: bool = False, out: Any = None, target: str | None = None) -> Any:
+def mean(
+    x: Any, axis: Any = None, *, dim: Any = None, keepdims: bool = False, out: Any = None, target: str | None = None
+) -> Any:
     """The mean over the axes."""
+    if dim is not None:
+        axis = either("mean", axis, None, dim)
     return _reduction("mean", "sum", x, axis, keepdims, out, target, mean_of)
 
 
-def max(x: Any, axis: Any = None, *, keepdims: bool = False, out: Any = None, target: str | None = None) -> Any:
+def max(
+    x: Any, axis: Any = None, *, dim: Any = None, keepdims: bool = False, out: Any = None, target: str | None = None
+) -> Any:
     """The greatest element over the axes; NaN if there is one."""
+    if dim is not None:
+        axis = either("max", axis, None, dim)
     return _reduction("max", "max", x, axis, keepdims, out, target)
 
 
-def min(x: Any, axis: Any = None, *, keepdims: bool = False, out: Any = None, target: str | None = None) -> Any:
+def min(
+    x: Any, axis: Any = None, *, dim: Any = None, keepdims: bool = False, out: Any = None, target: str | None = None
+) -> Any:
     """The smallest element over the axes; NaN if there is one."""
+    if dim is not None:
+        axis = either("min", axis, None, dim)
     return _reduction("min", "min", x, axis, keepdims, out, target)
 
 
-def any(x: Any, axis: Any = None, *, keepdims: bool = False, out: Any = None, target: str | None = None) -> Any:
+def any(
+    x: Any, axis: Any = None, *, dim: Any = None, keepdims: bool = False, out: Any = None, target: str | None = None
+) -> Any:
     """Whether an element over the axes is not 0."""
+    if dim is not None:
+        axis = either("any", axis, None, dim)
     return _reduction("any", "any", x, axis, keepdims, out, target)
 
 
-def all(x: Any, axis: Any = None, *, keepdims: bool = False, out: Any = None, target: str | None = None) -> Any:
+def all(
+    x: Any, axis: Any = None, *, dim: Any = None, keepdims: bool = False, out: Any = None, target: str | None = None
+) -> Any:
     """Whether all elements over the axes are not 0."""
+    if dim is not None:
+        axis = either("all", axis, None, dim)
     return _reduction("all", "all", x, axis, keepdims, out, target)

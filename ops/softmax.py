@@ -18,6 +18,7 @@ from opdsl.ops.arguments import (
     check_axis,
     check_out,
     checked_dtype,
+    either,
     empty,
     is_foreign,
     numpy_dtype,
@@ -207,11 +208,15 @@ def _chosen(x: Array, y: Array, log: bool, narrow: bool, target: str | None) -> 
     return FastCall(softmax_pieces, log=log, keep=keep, dtype=dtype, **tiling.row_pieces(columns)), (x, y)
 
 
-def softmax(x: Any, axis: int = -1, *, out: Any = None, target: str | None = None) -> Any:
+def softmax(x: Any, axis: int = -1, *, dim: Any = None, out: Any = None, target: str | None = None) -> Any:
     """exp(x) / sum(exp(x)) along the axis."""
+    if dim is not None:
+        axis = either("softmax", axis, -1, dim)
     return _softmax("softmax", x, axis, out, target, False)
 
 
-def log_softmax(x: Any, axis: int = -1, *, out: Any = None, target: str | None = None) -> Any:
+def log_softmax(x: Any, axis: int = -1, *, dim: Any = None, out: Any = None, target: str | None = None) -> Any:
     """x - log(sum(exp(x))) along the axis."""
+    if dim is not None:
+        axis = either("log_softmax", axis, -1, dim)
     return _softmax("log_softmax", x, axis, out, target, True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from opdsl.ops import reduction_kernels as kernels
-from opdsl.ops.arguments import empty, numpy_dtype, to_float
+from opdsl.ops.arguments import either, empty, numpy_dtype, to_float
 from opdsl.ops.launching import run
 from opdsl.ops.pointwise import check_number
 from opdsl.ops.reduction_plan import View, accumulator, checked, parts_of, reduce, sum_about, view_of
@@ -46,12 +46,15 @@ def var(
     x: Any,
     axis: Any = None,
     *,
+    dim: Any = None,
     correction: float = 0,
     keepdims: bool = False,
     out: Any = None,
     target: str | None = None,
 ) -> Any:
     """The mean squared distance from the mean; divided by the number of elements less the correction."""
+    if dim is not None:
+        axis = either("var", axis, None, dim)
     return _spread("var", x, axis, correction, keepdims, out, target, False)
 
 
@@ -59,17 +62,24 @@ def std(
     x: Any,
     axis: Any = None,
     *,
+    dim: Any = None,
     correction: float = 0,
     keepdims: bool = False,
     out: Any = None,
     target: str | None = None,
 ) -> Any:
     """The square root of the variance."""
+    if dim is not None:
+        axis = either("std", axis, None, dim)
     return _spread("std", x, axis, correction, keepdims, out, target, True)
 
 
-def logsumexp(x: Any, axis: Any = None, *, keepdims: bool = False, out: Any = None, target: str | None = None) -> Any:
+def logsumexp(
+    x: Any, axis: Any = None, *, dim: Any = None, keepdims: bool = False, out: Any = None, target: str | None = None
+) -> Any:
     """log(sum(exp(x))) over the axes; nothing overflows on the way."""
+    if dim is not None:
+        axis = either("logsumexp", axis, None, dim)
     call = checked("logsumexp", x, axis, keepdims, out, to_float)
     if call.out.size == 0:
         return call.result

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opdsl.lang import builtins_math, builtins_reduce, builtins_shape, context
+from opdsl.lang.foreign_names import ATTRIBUTES
 from opdsl.lang.values import Place, Runtime, Scalar, TensorView, Tile, describe
 from opdsl.support.errors import Misuse, suggestion
 
@@ -80,13 +81,18 @@ def runtime_attribute(value: Runtime, name: str) -> object:
         )
     else:
         known = []
-    hint = suggestion(name, known) or (
+    hint = (ATTRIBUTES.get(name, "") if known else "") or suggestion(name, known) or (
         f"it is a function: od.{name}(...)" if known and _is_builtin(name) else "check what stands before the dot"
     )
     raise Misuse(f"{describe(value)} has no attribute {name!r}", hint)
 
 
-def _is_builtin(name: str) -> bool:
+def find_builtin(name: str) -> object:
+    """The built-in of the language of that name, or None."""
     modules = (builtins_math, builtins_reduce, builtins_shape)
-    found = (getattr(module, word, None) for module in modules for word in (name, f"{name}_"))
-    return any(context.builtin_name(value) is not None for value in found)
+    found = (vars(module).get(word) for module in modules for word in (name, f"{name}_"))
+    return next((value for value in found if context.builtin_name(value) is not None), None)
+
+
+def _is_builtin(name: str) -> bool:
+    return find_builtin(name) is not None

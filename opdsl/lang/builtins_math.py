@@ -11,8 +11,11 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from opdsl.ir.functions import FUNCTIONS, Function
-from opdsl.ir.types import DType, f32
+from opdsl.ir.numpy_types import dtype_name
+from opdsl.ir.types import DTYPES, DType, f32
 from opdsl.lang import context
 from opdsl.lang.context import builtin
 from opdsl.lang.operators import (
@@ -34,11 +37,16 @@ nan = math.nan
 pi = math.pi
 
 RuntimeOperand = Scalar | Tile
+AnyDType = DType | np.dtype[Any] | type[np.generic]  # ours, or NumPy's name of it
 
 
 def check_dtype(dtype: object, what: str) -> DType:
     if isinstance(dtype, DType):
         return dtype
+    if isinstance(dtype, np.dtype) or (isinstance(dtype, type) and issubclass(dtype, np.generic)):
+        name = dtype_name(np.dtype(dtype))  # NumPy's and ml_dtypes' own names, as np.float16
+        if name is not None:
+            return DTYPES[name]
     simple = {builtins.bool: "od.bool", builtins.int: "od.i32 or od.i64", builtins.float: "od.f32 or od.f64"}
     hint = f"write {simple[dtype]}" if isinstance(dtype, type) and dtype in simple else "write a dtype such as od.f32"
     raise Misuse(f"{what} is {describe(dtype)}, where a dtype is needed", hint, dtype)
@@ -49,7 +57,7 @@ def _all_numbers(*operands: object) -> bool:
 
 
 @builtin("cast")
-def cast(x: Operand, dtype: DType) -> RuntimeOperand:
+def cast(x: Operand, dtype: AnyDType) -> RuntimeOperand:
     """`x` converted to `dtype`, of the same shape.
 
     To a narrower float: rounds to nearest even. Float to integer: rounds toward zero. To bool: whether it is not 0.

@@ -28,7 +28,9 @@ def copy_in(place: Any, pad: Operand = 0) -> Any:
     if isinstance(operand, Tile):
         raise Misuse(
             f"the pad of od.copy_in is {describe(operand)}, where a number or a scalar is needed",
-            "choose between tiles with od.where after the copy_in",
+            "no mask is needed: what lies outside reads `pad`, a number; od.where chooses between tiles afterwards"
+            if operand.dtype.is_bool
+            else "say pad=0, or choose between tiles with od.where after the copy_in",
             pad,
         )
     if isinstance(operand, float) and dtype.is_integer and not math.isfinite(operand):

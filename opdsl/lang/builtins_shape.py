@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from opdsl.ir.types import DType, i64
+from opdsl.ir.types import i64
 from opdsl.lang import context
-from opdsl.lang.builtins_math import check_dtype
+from opdsl.lang.builtins_math import AnyDType, check_dtype
 from opdsl.lang.context import builtin
 from opdsl.lang.operators import cast_operand, check_operand, to_value
 from opdsl.lang.promotion import common, number_dtype
@@ -60,7 +60,7 @@ def check_tile(x: object, name: str) -> Tile:
 
 
 @builtin("full")
-def full(shape: int | Sequence[int], value: Operand, dtype: DType | None = None) -> Tile | Scalar:
+def full(shape: int | Sequence[int], value: Operand, dtype: AnyDType | None = None) -> Tile | Scalar:
     """A tile of `shape` with `value` (a number or a scalar) in every element.
 
     Without `dtype`: the scalar's own dtype; for Python numbers i64, f32 or bool.
@@ -82,19 +82,19 @@ def _filled(name: str, shape: object, value: object, dtype: object) -> Tile | Sc
 
 
 @builtin("zeros")
-def zeros(shape: int | Sequence[int], dtype: DType) -> Tile | Scalar:
+def zeros(shape: int | Sequence[int], dtype: AnyDType) -> Tile | Scalar:
     """A tile of `shape` full of zeros."""
     return _filled("zeros", shape, 0, check_dtype(dtype, "the dtype of od.zeros"))
 
 
 @builtin("ones")
-def ones(shape: int | Sequence[int], dtype: DType) -> Tile | Scalar:
+def ones(shape: int | Sequence[int], dtype: AnyDType) -> Tile | Scalar:
     """A tile of `shape` full of ones."""
     return _filled("ones", shape, 1, check_dtype(dtype, "the dtype of od.ones"))
 
 
 @builtin("arange")
-def arange(start: int, stop: int | None = None, step: int = 1, dtype: DType = i64) -> Any:
+def arange(start: int, stop: int | None = None, step: int = 1, dtype: AnyDType = i64) -> Any:
     """The i64 tile start, start + step, ... below stop; `arange(n)` counts from 0. All known while compiling.
 
     For a run-time start add it: `i + od.arange(BLOCK)`.

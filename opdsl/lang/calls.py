@@ -14,10 +14,11 @@ from typing import Any
 
 from opdsl.ir.types import DType, bool_, f32, i64
 from opdsl.lang import builtins_math
-from opdsl.lang.attributes import Method
+from opdsl.lang.attributes import Method, find_builtin
 from opdsl.lang.constexprs import python
 from opdsl.lang.context import builtin_name
 from opdsl.lang.expressions import Expressions
+from opdsl.lang.foreign_names import equivalent, keyword_help
 from opdsl.lang.function import Function
 from opdsl.lang.operators import cast_operand, check_operand
 from opdsl.lang.scope import Binding, Frame, LocalFunction, bind_arguments
@@ -155,6 +156,8 @@ class Calls(Expressions):
             )
         if holds_runtime(positional) or holds_runtime(keywords):
             return self._python_on_runtime(function, positional, keywords)
+        if getattr(function, "__module__", "") == "opdsl.runtime.memory":
+            raise Misuse(f"od.{function.__name__} makes arrays, outside of kernels", equivalent(function.__name__))
         owner = getattr(function, "__self__", None)
         if isinstance(owner, list | dict | set) and getattr(function, "__name__", "") in _MUTATORS:
             self.check_mutation(owner)
@@ -168,7 +171,9 @@ class Calls(Expressions):
             signature.bind(*positional, **keywords)
         except TypeError as error:
             shown = ", ".join(str(p).split(":")[0].split(" =")[0] for p in signature.parameters.values())
-            raise Misuse(f"od.{name}: {error}", f"its parameters are ({shown})") from None
+            accepted = [word for word in keywords if word not in signature.parameters]
+            help = keyword_help(name, accepted) or f"its parameters are ({shown})"
+            raise Misuse(f"od.{name}: {error}", help) from None
         before, self._builtin_call = getattr(self, "_builtin_call", node), node
         try:
             return function(*positional, **keywords)
@@ -256,6 +261,8 @@ class Calls(Expressions):
             return functools.reduce(_PAIRWISE[function], positional)
         if function in _CASTS and len(positional) == 1:
             return cast_operand(check_operand(positional[0], "the value to convert"), _CASTS[function])
+        if function is reversed and any(isinstance(value, RuntimeRange) for value in positional):
+            raise Misuse("reversed(...) of a run-time range", equivalent("reversed"))
         if (isinstance(function, type(len)) and function in _HOLDERS) or function in _HOLDERS:
             if function is isinstance or function is type:
                 raise Misuse(
@@ -276,9 +283,11 @@ class Calls(Expressions):
         hashable = getattr(type(function), "__hash__", None) is not None
         if hashable and function in _HINTS:
             return f"Python's {name!r} is called with a run-time value", _HINTS[function]
-        counterpart = getattr(builtins_math, name, None)
+        counterpart = find_builtin(name)
         if builtin_name(counterpart) and (module.startswith(("math", "numpy")) or isinstance(function, type(math.exp))):
-            return f"{module or 'Python'}.{name} is called with a run-time value", f"use od.{name}"
+            return f"{module or 'Python'}.{name} is called with a run-time value", f"use od.{builtin_name(counterpart)}"
+        if module.startswith("numpy") and equivalent(name):
+            return f"{module}.{name} is called with a run-time value", equivalent(name)
         shown = "the lambda" if name == "<lambda>" else f"the Python function {name!r}"
         if isinstance(function, FunctionType):
             form = "write it as od.function(lambda ...)" if name == "<lambda>" else "decorate it with @od.function"

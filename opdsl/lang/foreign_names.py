@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 EQUIVALENTS = {
     "load": "od.copy_in(x[start : start + BLOCK]) reads a part of a tensor",
     "store": "od.copy_out(tile, x[start : start + BLOCK]) writes a part of a tensor",
@@ -37,6 +39,58 @@ EQUIVALENTS = {
     "device_print": "od.print(...)",
     "device_assert": "od.assert_(condition, message)",
 }
+
+
+_OPERATOR = "that is an operator on arrays, opdsl.ops.{0}; in a kernel, "
+EQUIVALENTS |= {
+    "relu": _OPERATOR.format("relu") + "write od.maximum(x, 0)",
+    "softmax": _OPERATOR.format("softmax") + "write it with od.max, od.exp and od.sum along the row",
+    "gelu": _OPERATOR.format("gelu") + "write 0.5 * x * (1 + od.erf(x / od.sqrt(2)))",
+    "silu": _OPERATOR.format("silu") + "write x * od.sigmoid(x)",
+    "layer_norm": _OPERATOR.format("layer_norm") + "write it with od.sum and od.rsqrt along the row",
+    "reversed": "count down: range(n - 1, -1, -1)",
+    "ones_like": "od.ones(tile.shape, tile.dtype)",
+    "amax": "od.max(tile, axis)",
+    "amin": "od.min(tile, axis)",
+    "absolute": "od.abs(tile)",
+    "power": "od.pow(a, b), or a ** b",
+}
+
+# What tiles are asked for as tensors of PyTorch or arrays of NumPy are.
+ATTRIBUTES = {
+    "to": "cast it: t.astype(od.f16), or od.f16(t)",
+    "type": "cast it: t.astype(od.f16), or od.f16(t)",
+    "float": "cast it: od.f32(t)",
+    "half": "cast it: od.f16(t)",
+    "int": "cast it: od.i32(t)",
+    "item": "a kernel's scalars are read with od.copy_in(x[i]); a tile of one element is od.reshape(t, ())",
+    "numpy": "results leave a kernel by od.copy_out only",
+    "copy": "tiles are values: there is nothing to copy",
+    "clone": "tiles are values: there is nothing to copy",
+    "contiguous": "tiles have no strides: leave it out",
+    "fill": "od.full(t.shape, value, t.dtype)",
+    "masked_fill": "od.where(mask, value, t)",
+    "view": "t.reshape(shape)",
+    "permute": "od.transpose(t, axes)",
+    "t": "t.T",
+    "numel": "t.size",
+    "dim": "t.ndim",
+}
+
+# Keywords of other languages, with the built-in's own; "" stands for every built-in.
+KEYWORDS = {
+    ("copy_in", "other"): "say pad=0; what lies outside of the tensor reads it",
+    ("copy_in", "mask"): "no mask is needed: what lies outside reads `pad`; od.where chooses between tiles afterwards",
+    ("copy_out", "mask"): "no mask is needed: what lies outside is not written; od.where chooses what is",
+    ("", "dim"): "it is called axis",
+    ("", "keepdim"): "it is called keepdims",
+}
+
+
+def keyword_help(builtin: str, keywords: Iterable[str]) -> str:
+    """The help line for a call of a built-in with keywords of another language, or nothing."""
+    found = (KEYWORDS.get((builtin, word)) or KEYWORDS.get(("", word)) for word in keywords)
+    return next((help for help in found if help), "")
 
 
 def equivalent(name: str) -> str:

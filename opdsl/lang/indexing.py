@@ -59,6 +59,11 @@ def tensor_slice(item: slice, dim: int | Scalar, name: str, axis: int) -> tuple[
     step = _slice_step(item.step)
     what = f"dim {axis} of {name!r}"
     start = 0 if item.start is None else _bound(item.start, f"the start of the slice of {what}")
+    if type(start) is int and start < 0 and not isinstance(dim, int):
+        raise Misuse(
+            f"the slice of {what} begins at {start}: what is before a tensor's begin does not count from its end",
+            f"write {name}.shape[{axis}] - {-start} for the place {-start} before the end",
+        )
     if item.stop is None:
         if not isinstance(dim, int):
             raise Misuse(

@@ -6,7 +6,7 @@ import ast
 import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import FunctionType
-from typing import Any, Protocol, overload
+from typing import Any, NoReturn, Protocol, overload
 
 import numpy as np
 
@@ -122,6 +122,12 @@ class Kernel:
     def __repr__(self) -> str:
         return f"<opdsl kernel {self.name}>"
 
+    def __getitem__(self, grid: object) -> NoReturn:
+        raise UsageError(
+            f"{self.name}[...] gives no grid: a kernel is called on its arrays alone",
+            f"write {self.name}(x, y); the grid is the od.parallel loop inside of the kernel",
+        )
+
     def __reduce__(self) -> str:
         """Pickled by reference, as functions are: its module and its name there."""
         return importable_name(self, self.function, "the kernel")
@@ -199,6 +205,9 @@ class Kernel:
 
     def unknown_parameter(self, name: str) -> ArgumentError:
         known = [*self.signature.constexprs, *(p.name for p in self.signature.parameters), "target"]
+        if name in ("config", "configs"):
+            hint = "give a configuration's values by name: BLOCK=64"
+            return ArgumentError(f"{self.name}: there is no parameter {name!r}", hint)
         hint = suggestion(name, known) or f"its constexprs are {', '.join(self.signature.constexprs) or 'none'}"
         return ArgumentError(f"{self.name}: there is no parameter {name!r}", hint)
 

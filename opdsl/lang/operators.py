@@ -51,7 +51,7 @@ def check_operand(value: object, what: str) -> Operand:
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         raise Misuse(
             f"{what} is an array that the kernel captured from outside",
-            "pass it to the kernel as a tensor argument, or make it a tuple of numbers",
+            "pass it to the kernel as a tensor, make a tile with od.zeros or od.full, or make it a tuple of numbers",
             value,
         )
     raise Misuse(
@@ -128,7 +128,8 @@ def index_scalar(operand: object, what: str) -> Scalar:
         )
     if isinstance(operand, bool | float) or (isinstance(operand, Scalar) and not operand.dtype.is_integer):
         raise Misuse(
-            f"{what} is {describe(operand)}, where an integer is needed", "od.cast it to od.i64, or use // for /"
+            f"{what} is {describe(operand)}, where an integer is needed",
+            "give a whole number" if type(operand) is float else "od.cast it to od.i64, or use // for /",
         )
     scalar = cast_operand(operand, i64)
     assert isinstance(scalar, Scalar)

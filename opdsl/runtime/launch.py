@@ -21,7 +21,7 @@ from opdsl.runtime import arrays, binding
 from opdsl.runtime.specialised import Specialised
 from opdsl.support.errors import ArgumentError, OpdslError
 from opdsl.support.knobs import knobs
-from opdsl.targets.base import Executable, Request, find_target, target_names
+from opdsl.targets.base import Executable, Request, find_target, target_help, target_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -245,7 +245,7 @@ def _on_device(argument: Argument) -> bool:
 
 
 def _compile(name: str, request: Request) -> Executable:
-    hint = 'give target="interp" or target="cpu", or none for the default'
+    hint = target_help(name)
     try:
         target = find_target(name)
     except ValueError as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from opdsl.ir.core import Kernel
+from opdsl.support.errors import suggestion
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,6 +92,27 @@ TARGETS = {
 
 def target_names() -> tuple[str, ...]:
     return tuple(TARGETS)
+
+
+# What is called otherwise elsewhere.
+_OTHER_NAMES = {
+    **dict.fromkeys(("gpu", "cuda", "rocm", "hip", "nvidia", "amd"), "triton"),
+    **dict.fromkeys(("ascend", "npu910"), "npu"),
+    **dict.fromkeys(("x86", "c++", "cpp", "native"), "cpu"),
+    **dict.fromkeys(("interpreter", "python", "numpy"), "interp"),
+}
+
+
+def target_help(name: str) -> str:
+    """The help line for a target string that names none: the nearest that does."""
+    base, _, option = name.partition(":")
+    other = _OTHER_NAMES.get(base.lower()) or _OTHER_NAMES.get(name.lower())
+    if other is not None:
+        return f'give target="{other}"'
+    nearest = suggestion(base, TARGETS) if base not in TARGETS else ""
+    if nearest or not option:
+        return nearest or f"give one of {', '.join(TARGETS)}, or none for the default"
+    return f'give target="{base}" to take what fits this machine, or one of those named'
 
 
 def find_target(name: str) -> Target:
