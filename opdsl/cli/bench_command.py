@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from opdsl.support.extras import install_help
+
 SUITES = ("elementwise", "softmax_norm", "matmul", "acceptance", "compile")
 GPU_SUITES = ("elementwise", "softmax_norm", "matmul", "attention")
 
@@ -94,7 +96,7 @@ def _measure(suites: tuple[str, ...], arguments: argparse.Namespace) -> int:
     from opdsl.bench.runner import Options
 
     if not machine.has_torch():
-        raise ValueError('the suites need PyTorch as peer and for arguments: pip install "opdsl[bench]"')
+        raise ValueError(f"the suites need PyTorch as peer and for arguments: {install_help('bench')}")
     options = Options(
         threads=arguments.threads,
         peers=() if arguments.peers == "none" else tuple(arguments.peers.split(",")),
@@ -189,7 +191,7 @@ def _finish(arguments: argparse.Namespace, header: dict[str, Any], found: list[A
         try:
             report.write(arguments.html, header, found)
         except ImportError:
-            print('opdsl bench: --html needs matplotlib: pip install "opdsl[bench]"', file=sys.stderr)
+            print(f"opdsl bench: --html needs matplotlib: {install_help('bench')}", file=sys.stderr)
             return 2
         print(f"report: {arguments.html}")
     if any(row.correct is False and row.impl == "opdsl" for row in rows):

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from opdsl.support.extras import install_help
+
 Status = Literal["ok", "missing", "problem"]
 
 MARKS = {"ok": "ok     ", "missing": "missing", "problem": "PROBLEM"}
@@ -224,7 +226,7 @@ def _optional_packages() -> Iterator[Finding]:
     for name, (module, purpose, extra) in OPTIONAL.items():
         version = _installed(name, module)
         if version is None:
-            yield Finding(name, "missing", f"not installed; it is for {purpose}", f'pip install "opdsl[{extra}]"')
+            yield Finding(name, "missing", f"not installed; it is for {purpose}", install_help(extra))
         elif name == "triton":
             yield _triton(version)
         else:
@@ -238,7 +240,7 @@ def _triton(version: str) -> Finding:
 
     if version_of(version) < OLDEST:
         needed = ".".join(map(str, OLDEST))
-        return Finding("triton", "missing", f"{version} is too old: {needed} is needed", 'pip install "opdsl[triton]"')
+        return Finding("triton", "missing", f"{version} is too old: {needed} is needed", install_help("triton"))
     where = "the system shows a GPU" if has_device_file() else "no GPU here: kernels are compiled, but do not run"
     return Finding("triton", "ok", f"{version}; {where}")
 

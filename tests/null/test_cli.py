@@ -160,7 +160,7 @@ def test_doctor_without_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     found = findings()
     assert found["ml_dtypes"].status == "problem"
     assert found["triton"].status == "missing"
-    assert found["triton"].remedy == 'pip install "opdsl[triton]"'
+    assert found["triton"].remedy.startswith('pip install "triton')
 
 
 def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from opdsl.ir.core import Kernel, Op
 from opdsl.support.errors import CompileError, OpdslError
+from opdsl.support.extras import install_help
 
-INSTALL = 'pip install "opdsl[triton]"'
+INSTALL = install_help("triton")
 
 
 class TritonMissingError(OpdslError, ImportError):
