@@ -59,12 +59,12 @@ def tensor_slice(item: slice, dim: int | Scalar, name: str, axis: int) -> tuple[
     step = _slice_step(item.step)
     what = f"dim {axis} of {name!r}"
     start = 0 if item.start is None else _bound(item.start, f"the start of the slice of {what}")
-    if type(start) is int and start < 0 and not isinstance(dim, int):
-        raise Misuse(
-            f"the slice of {what} begins at {start}: what is before a tensor's begin does not count from its end",
-            f"write {name}.shape[{axis}] - {-start} for the place {-start} before the end",
-        )
     if item.stop is None:
+        if not isinstance(dim, int) and type(start) is int and start < 0:
+            raise Misuse(
+                f"the slice of {what} begins at {start}: what is before a tensor's begin does not count from its end",
+                f"write {name}.shape[{axis}] - {-start} for the place {-start} before the end, and a length",
+            )
         if not isinstance(dim, int):
             raise Misuse(
                 f"{what} has a size known only at run time, so a slice of it to its end has no static length",

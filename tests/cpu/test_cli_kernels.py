@@ -62,7 +62,7 @@ def test_inspect_names_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"// linear.py:{dot}: dot" in texts["c++"]
     assembly = texts["assembly"]
     assert f"# linear.py:{dot}" in assembly
-    assert re.match(r"opdsl_linear\b.*:\n", assembly)
+    assert re.match(r"opdsl_kernel_linear\b.*:\n", assembly)
     assert not re.search(r"^\s*\.(loc|file|cfi|section|size)", assembly, re.MULTILINE)
     for label in re.findall(r"^(\.L\w+):", assembly, re.MULTILINE):
         assert len(re.findall(rf"{re.escape(label)}\b", assembly)) > 1

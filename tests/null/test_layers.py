@@ -13,6 +13,8 @@ LAYERS = (
 
 
 def _layer(module: str) -> str:
+    if module == "opdsl.__main__":
+        return "cli"
     words = module.split(".")
     return words[1] if len(words) > 1 and words[1] in LAYERS else "opdsl"
 
