@@ -225,6 +225,11 @@ class _Counter:
 
     _op_reduce = _op_reduce_custom = _op_arg_reduce = _op_scan = _op_scan_custom = _reduced
 
+    def _op_sort(self, op: Op) -> None:
+        """Comparisons count as nothing; values and places have the extent of the tile."""
+        for result in op.results:
+            self.extents[result] = self._extent(op.operands[0])
+
     # --- memory ----------------------------------------------------------------------------------------------------------
 
     def _touched(self, tensor: Value, specs: Sequence[Any], operands: Sequence[Value]) -> Extent | None:
