@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from support.catalogue import catalogue
@@ -16,7 +18,7 @@ SIZES = {"M": 6, "Nx": 5}
 @pytest.mark.parametrize("name", [name for name in catalogue() if name != "while"])
 def test_every_op(name: str) -> None:
     kernel = catalogue()[name]
-    arguments = []
+    arguments: list[Any] = []
     for value in kernel.parameters:
         if isinstance(value.type, TensorType):
             shape = tuple(SIZES[d] if isinstance(d, str) else d for d in value.type.dims)
