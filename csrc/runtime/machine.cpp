@@ -9,8 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <atomic>
-
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -84,11 +82,11 @@ constexpr int kFeatureCount = static_cast<int>(sizeof(kFeatures) / sizeof(kFeatu
 
 // Read once: in a virtual machine CPUID traps, and all features together take 0.3 ms.
 bool has(int feature) {
-  static std::atomic<signed char> known[kFeatureCount];  // 0: not read yet
-  signed char found = known[feature].load(std::memory_order_relaxed);
+  static signed char known[kFeatureCount];  // 0: not read yet; plain, as nothing of the C++ library is linked
+  signed char found = __atomic_load_n(&known[feature], __ATOMIC_RELAXED);
   if (found == 0) {
     found = detect(kFeatures[feature]) ? 1 : -1;
-    known[feature].store(found, std::memory_order_relaxed);
+    __atomic_store_n(&known[feature], found, __ATOMIC_RELAXED);
   }
   return found > 0;
 }
